@@ -1,0 +1,1 @@
+"""onnxship's pipeline: configuration in, AWS calls, a result and its report out."""

@@ -1,0 +1,116 @@
+"""One door to AWS: `Aws.call` sends a request and turns every failure into an AwsError in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+
+from pipeline.config import Config
+from pipeline.errors import AwsError, ConfigError
+
+REMEDIES = {
+    "AccessDenied": "give the role this permission, or use another role; `onnxship doctor` shows who you are",
+    "AccessDeniedException": "give the role this permission, or use another role; `onnxship doctor` shows who you are",
+    "ExpiredToken": "sign in again; nothing was decided on missing data",
+    "ExpiredTokenException": "sign in again; nothing was decided on missing data",
+    "Throttling": "wait a minute and run the same command again: it continues where it stopped",
+    "ThrottlingException": "wait a minute and run the same command again: it continues where it stopped",
+}
+OTHER_REMEDY = "read AWS's message above; the same command can be run again safely"
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The account that a command acts in, and its clients. Nothing but `call` and `pages` reaches AWS."""
+
+    account: str
+    region: str
+    endpoint_url: str | None
+    _session: boto3.Session = field(repr=False)
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+
+    def call(self, service: str, operation: str, /, *, region: str | None = None, **request: Any) -> dict[str, Any]:
+        """Send one request; `operation` is boto3's method name. Raises AwsError with AWS's code and message."""
+        client = self._client(service, region or self.region)
+        try:
+            return dict(getattr(client, operation)(**request))
+        except ClientError as error:
+            raise _refused(service, operation, error) from error
+        except BotoCoreError as error:
+            raise _unreachable(service, operation, error) from error
+
+    def pages(
+        self, service: str, operation: str, key: str, /, *, region: str | None = None, **request: Any
+    ) -> Iterator[Any]:
+        """Every element of `key` over all pages of a list operation."""
+        client = self._client(service, region or self.region)
+        try:
+            for page in client.get_paginator(operation).paginate(**request):
+                yield from page.get(key, [])
+        except ClientError as error:
+            raise _refused(service, operation, error) from error
+        except BotoCoreError as error:
+            raise _unreachable(service, operation, error) from error
+
+    def _client(self, service: str, region: str) -> Any:
+        if (service, region) not in self._clients:
+            # "standard" retries: 3 attempts with full jitter, said here so that a change of default is no change of ours.
+            settings = BotoConfig(
+                retries={"mode": "standard", "total_max_attempts": 3},
+                connect_timeout=10,
+                read_timeout=60,
+                s3={"addressing_style": "path"} if self.endpoint_url else {},
+            )
+            self._clients[service, region] = self._session.client(service, region_name=region, config=settings)
+        return self._clients[service, region]
+
+
+def connect(config: Config) -> Aws:
+    """Clients for the configuration's environment, once STS has confirmed that the account is the right one.
+
+    Raises ConfigError (exit 2) when the credentials belong to another account, AwsError when there are none.
+    https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
+    """
+    aws = connect_unchecked(config)
+    identity = aws.call("sts", "get_caller_identity")
+    if identity["Account"] != config.environment.account:
+        raise ConfigError(
+            f"The credentials belong to account {identity['Account']} ({identity['Arn']}), but environment "
+            f"`{config.environment_name}` is account {config.environment.account}.",
+            f"sign in to {config.environment.account}, or choose the environment with `--env`",
+        )
+    return aws
+
+
+def connect_unchecked(config: Config) -> Aws:
+    """The same clients without asking whose credentials they are; only `doctor` needs that."""
+    session = boto3.Session(region_name=config.environment.region)
+    endpoint_url = session.client("sts", region_name=config.environment.region).meta.endpoint_url
+    is_aws = endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return Aws(config.environment.account, config.environment.region, None if is_aws else endpoint_url, session)
+
+
+def _refused(service: str, operation: str, error: ClientError) -> AwsError:
+    answer = error.response.get("Error", {})
+    code, message = answer.get("Code", ""), answer.get("Message", "")
+    return AwsError(
+        f"{service}:{operation} was refused: {code}: {message}",
+        REMEDIES.get(code, OTHER_REMEDY),
+        code=code,
+        message=message,
+    )
+
+
+def _unreachable(service: str, operation: str, error: BotoCoreError) -> AwsError:
+    if isinstance(error, NoCredentialsError):
+        return AwsError(
+            "There are no AWS credentials.", "run `aws sso login`, or try it all without AWS: `onnxship rehearse up`"
+        )
+    if isinstance(error, EndpointConnectionError):
+        return AwsError(f"{service}:{operation}: {error}", "check the network, or AWS_ENDPOINT_URL if it is set")
+    return AwsError(f"{service}:{operation} failed: {error}", OTHER_REMEDY)

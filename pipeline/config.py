@@ -1,0 +1,390 @@
+"""onnxship.yaml, read and checked at once: unknown keys and wrong values are shown together, each with its path.
+
+`load` resolves one environment: its block is deep-merged over the rest of the file, then the overlay (a small
+YAML file of the same shape, named by ONNXSHIP_OVERLAY) over both. The commented onnxship.yaml at the top of the
+repository is the reference of every key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ConfigError, UsageError
+
+CONFIG_FILE = "onnxship.yaml"
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size
+FARGATE_MEMORY_MIB = {
+    256: (512, 1024, 2048),
+    512: tuple(range(1024, 4097, 1024)),
+    1024: tuple(range(2048, 8193, 1024)),
+    2048: tuple(range(4096, 16385, 1024)),
+    4096: tuple(range(8192, 30721, 1024)),
+    8192: tuple(range(16384, 61441, 4096)),
+    16384: tuple(range(32768, 122881, 8192)),
+}
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
+Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+
+
+class Section(BaseModel):
+    """A part of the file: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Environment(Section):
+    """Where a command acts."""
+
+    account: Annotated[str, Field(pattern=r"^\d{12}$")]
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    approval: bool = False
+
+
+class ExistingVpc(Section):
+    """A VPC of the user's own: the network stack is left out."""
+
+    vpc_id: str
+    private_subnets: Annotated[list[str], Field(min_length=2)]
+    public_subnets: Annotated[list[str], Field(min_length=2)]
+
+
+class Network(Section):
+    vpc: Literal["create"] | ExistingVpc = "create"
+    vpc_cidr: Cidr = "10.40.0.0/16"
+    egress: Literal["endpoints", "nat"] = "endpoints"
+
+
+class Edge(Section):
+    scheme: Literal["internet-facing", "internal"] = "internet-facing"
+    ingress_cidrs: Annotated[list[Cidr], Field(max_length=4)] = []
+    domain: str | None = None
+    certificate_arn: str | None = None
+    allow_http: bool = False
+    production_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    test_port: Annotated[int, Field(ge=1, le=65535)] = 9000
+
+    @property
+    def listens_on(self) -> int:
+        """The production listener's port: 443 with a certificate, 80 without, unless it is named."""
+        return self.production_port or (443 if self.certificate_arn else 80)
+
+    @property
+    def url_scheme(self) -> str:
+        return "https" if self.certificate_arn else "http"
+
+
+class Image(Section):
+    context: str = "."
+    dockerfile: str | None = None
+    target: Literal["cpu"] = "cpu"
+    builder: Literal["docker", "layers"] = "docker"
+    base: str | None = None
+
+
+class QualityFloor(Section):
+    metric: Literal["accuracy"] = "accuracy"
+    at_least: Annotated[float, Field(ge=0, le=1)]
+    not_worse_than_live_by: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Tolerance(Section):
+    rtol: Annotated[float, Field(ge=0)] = 1e-3
+    atol: Annotated[float, Field(ge=0)] = 1e-5
+
+
+class Predict(Section):
+    """Which tensors `/predict` speaks of; left out, they are taken from the model's own signature."""
+
+    input: str | None = None
+    label: str | None = None
+    probabilities: str | None = None
+
+
+class Model(Section):
+    path: str
+    golden: str
+    quality: QualityFloor | None = None
+    tolerance: Tolerance = Tolerance()
+    predict: Predict = Predict()
+
+
+class Compute(Section):
+    type: Literal["fargate"] = "fargate"
+    cpu: int = 1024
+    memory_mib: int = 2048
+    min: Annotated[int, Field(ge=1)] = 2
+    max: Annotated[int, Field(ge=1)] = 6
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _only_what_is_built(cls, value: str) -> str:
+        if value in ("managed-instances", "ec2"):
+            raise ValueError(f"`{value}` is not built yet; use `fargate`")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_fargate(self) -> Compute:
+        if self.cpu not in FARGATE_MEMORY_MIB:
+            raise ValueError(f"cpu {self.cpu} is not a Fargate size; use one of {sorted(FARGATE_MEMORY_MIB)}")
+        if self.memory_mib not in FARGATE_MEMORY_MIB[self.cpu]:
+            allowed = FARGATE_MEMORY_MIB[self.cpu]
+            raise ValueError(
+                f"memory_mib {self.memory_mib} does not go with cpu {self.cpu}; "
+                f"Fargate takes {allowed[0]} to {allowed[-1]} MiB in steps ({', '.join(map(str, allowed[:4]))}...)"
+            )
+        if self.max < self.min:
+            raise ValueError(f"max {self.max} is below min {self.min}")
+        return self
+
+
+class Rollout(Section):
+    strategy: Literal["BLUE_GREEN"] = "BLUE_GREEN"
+    bake_minutes: Annotated[int, Field(ge=0, le=1440)] = 10
+    start_deadline_s: Annotated[int, Field(ge=10, le=86400)] = 300
+    max_failed_tasks: Annotated[int, Field(ge=1, le=20)] = 3
+
+
+class Load(Section):
+    rps: Annotated[float, Field(gt=0, le=10000)] = 50
+    duration_s: Annotated[int, Field(ge=1, le=900)] = 60
+    min_requests: Annotated[int, Field(ge=1)] = 500
+    p99_ms: Annotated[float, Field(gt=0)] = 200
+    max_failure_ratio: Annotated[float, Field(ge=0, le=1)] = 0.001
+
+
+class Gate(Section):
+    from_: Annotated[Literal["runner"], Field(alias="from")] = "runner"
+    runner_cidr: Cidr | None = None
+    load: Load = Load()
+
+
+class IgnoredFinding(Section):
+    id: str
+    reason: Annotated[str, Field(min_length=3)]
+    until: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+    @field_validator("until", mode="before")
+    @classmethod
+    def _yaml_dates_are_dates(cls, value: object) -> object:
+        return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+class Scan(Section):
+    fail_on: Literal["CRITICAL", "HIGH", "MEDIUM", "LOW"] = "HIGH"
+    only_fixable: bool = True
+    ignore: list[IgnoredFinding] = []
+
+
+class Route(Section):
+    """Which requests reach the service; several services behind one load balancer must not overlap."""
+
+    priority: Annotated[int, Field(ge=1, le=50000)] = 100
+    paths: Annotated[list[str], Field(min_length=1, max_length=4)] = ["/*"]
+
+
+class Service(Section):
+    kind: Literal["http"] = "http"
+    image: Image = Image()
+    model: Model
+    compute: Compute = Compute()
+    rollout: Rollout = Rollout()
+    gate: Gate = Gate()
+    scan: Scan = Scan()
+    route: Route = Route()
+    environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+
+
+class Cost(Section):
+    monthly_usd: Annotated[float, Field(gt=0)] = 300
+    notify: Annotated[list[str], Field(max_length=3)] = []
+
+
+class Config(Section):
+    """One environment of the file, resolved. `directory` is where the file's relative paths start."""
+
+    project: Name
+    environment_name: str
+    environment: Environment
+    network: Network = Network()
+    edge: Edge = Edge()
+    services: Annotated[dict[Name, Service], Field(min_length=1)]
+    cost: Cost = Cost()
+    poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 5
+    directory: Path
+    path: Path
+    overlay: Path | None = None
+
+    @model_validator(mode="after")
+    def _routes_do_not_overlap(self) -> Config:
+        priorities = [service.route.priority for service in self.services.values()]
+        if len(set(priorities)) < len(priorities):
+            raise ValueError("services share a route.priority; give each service a priority of its own")
+        if len(self.services) > 1 and any("/*" in s.route.paths for s in self.services.values()):
+            raise ValueError("with several services none may take the path `/*`; set services.<name>.route.paths")
+        return self
+
+    @model_validator(mode="after")
+    def _plain_http_is_a_choice(self) -> Config:
+        if self.edge.certificate_arn is None and not self.edge.allow_http:
+            raise ValueError(
+                "edge: without certificate_arn requests travel as plain HTTP; "
+                "set edge.certificate_arn, or edge.allow_http: true to accept that"
+            )
+        return self
+
+    def stack_name(self, template: str, service: str | None = None) -> str:
+        """`<project>-<env>[-<service>]-<template>`."""
+        middle = [service] if service else []
+        return "-".join([self.project, self.environment_name, *middle, template])
+
+    def resolve_service(self, name: str | None) -> str:
+        """The service that a command acts on: the named one, or the only one."""
+        if name is None and len(self.services) == 1:
+            return next(iter(self.services))
+        if name is None:
+            raise UsageError(
+                f"{self.path.name} has {len(self.services)} services: {', '.join(self.services)}.",
+                "name one with `--service NAME`",
+            )
+        if name not in self.services:
+            raise UsageError(
+                f"{self.path.name} has no service `{name}`; it has {', '.join(self.services)}.",
+                f"use `--service {next(iter(self.services))}`, or add services.{name}",
+            )
+        return name
+
+    def file(self, relative: str) -> Path:
+        """A path of the file, from the file's own directory."""
+        return (self.directory / relative).resolve()
+
+
+def load(path: Path, env: str | None = None, overlay: Path | None = None) -> Config:
+    """Read `path`, choose the environment, apply the overlay, check everything.
+
+    Raises ConfigError with every mistake of the file, or UsageError when the environment is not clear.
+    """
+    raw = _read_mapping(path)
+    overlay = overlay or _overlay_from_environment()
+    environments = raw.pop("environments", None)
+    name, block = _choose_environment(environments, env, path)
+    merged = _merge(raw, {k: v for k, v in block.items() if k not in Environment.model_fields})
+    if overlay:
+        merged = _merge(merged, _expand_every_service(_read_mapping(overlay), merged))
+    merged["environment"] = {k: v for k, v in block.items() if k in Environment.model_fields}
+    for own in ("environment_name", "directory", "path", "overlay"):
+        if own in raw:
+            raise ConfigError(f"{path}: `{own}` is not a key of this file.", f"remove `{own}`")
+    merged |= {"environment_name": name, "directory": path.parent.resolve(), "path": path, "overlay": overlay}
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise _config_error(path, error) from error
+
+
+def environments(path: Path) -> list[str]:
+    """The names of the environments in `path`."""
+    found = _read_mapping(path).get("environments") or {}
+    return list(found) if isinstance(found, dict) else []
+
+
+def _overlay_from_environment() -> Path | None:
+    named = os.environ.get("ONNXSHIP_OVERLAY")
+    return Path(named) if named else None
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"There is no {path}.", "write one with `onnxship init --model my.onnx`, or name it with `--config`"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML: {where}", "correct that line") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}.", "name a readable file with `--config`"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no mapping at its top.", "start from `onnxship init`'s file")
+    return content
+
+
+def _choose_environment(environments: object, env: str | None, path: Path) -> tuple[str, dict[str, Any]]:
+    if not isinstance(environments, dict) or not environments:
+        raise ConfigError(
+            f"{path}: `environments` is missing or empty.",
+            'add `environments: {production: {account: "111122223333", region: eu-west-1}}`',
+        )
+    if env is None and len(environments) > 1:
+        raise UsageError(
+            f"{path} has {len(environments)} environments: {', '.join(environments)}.", "name one with `--env NAME`"
+        )
+    name = env or next(iter(environments))
+    if name not in environments:
+        raise UsageError(
+            f"{path} has no environment `{name}`; it has {', '.join(environments)}.",
+            f"use `--env {next(iter(environments))}`",
+        )
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,15}", name):
+        raise ConfigError(
+            f"{path}: environment name `{name}` does not match [a-z][a-z0-9-]{{0,15}}.", "rename the environment"
+        )
+    block = environments[name]
+    if not isinstance(block, dict):
+        raise ConfigError(f"{path}: environments.{name} holds no mapping.", "give it `account` and `region`")
+    return name, block
+
+
+def _expand_every_service(overlay: dict[str, Any], merged: dict[str, Any]) -> dict[str, Any]:
+    """In an overlay, `services: {"*": ...}` stands for every service of the file."""
+    services = overlay.get("services")
+    if not isinstance(services, dict) or "*" not in services:
+        return overlay
+    named = {k: v for k, v in services.items() if k != "*"}
+    every = dict.fromkeys(merged.get("services") or {}, services["*"])
+    return overlay | {"services": _merge(every, named)}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key; anything else above replaces what is below."""
+    merged = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _config_error(path: Path, error: ValidationError) -> ConfigError:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        lines.append(f"{where}: {_in_words(problem)}")
+    count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
+    return ConfigError(
+        f"{path} has {count}.",
+        "correct the lines named above; the commented onnxship.yaml in the documentation shows every key",
+        details=tuple(dict.fromkeys(lines)),
+    )
+
+
+def _in_words(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "is not a known key"
+    if problem["type"] == "missing":
+        return "is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+    return message + shown

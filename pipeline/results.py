@@ -1,0 +1,229 @@
+"""What stages found or did: frozen dataclasses with plain values, as they stand in records and reports.
+
+Every result turns into JSON by `dataclasses.asdict`; enums are strings with AWS's or our own words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What a judge says. No data is never a pass."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Outcome(StrEnum):
+    """How a release ended."""
+
+    LIVE = "live"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled-back"
+    NOTHING_TO_DO = "nothing-to-do"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A listener to send requests to: its base URL and the headers its rule asks for."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A gate's verdict, the reason in words, and the numbers it rests on (units in their names)."""
+
+    name: str
+    verdict: Verdict
+    reason: str
+    numbers: dict[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StackChange:
+    """What happened to one CloudFormation stack: `created`, `updated`, `unchanged` or `deleted`."""
+
+    stack_name: str
+    action: str
+    changes: tuple[str, ...] = ()
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """The stacks that exist once per account and environment."""
+
+    stacks: tuple[StackChange, ...]
+    repository_uri: str
+    artifact_bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image in ECR. `image_digest` is the sha256 of its one manifest (linux/amd64)."""
+
+    repository_uri: str
+    tag: str
+    image_digest: str
+    context_digest: str
+    git_sha: str
+    target: str
+    builder: str
+    reused: bool
+
+    @property
+    def image(self) -> str:
+        """The image by digest, as the task definition names it."""
+        return f"{self.repository_uri}@{self.image_digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One vulnerability that ECR reports."""
+
+    id: str
+    severity: str
+    package: str
+    fixed_in: str
+    ignored_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """ECR's findings for one image, and what the policy says of them."""
+
+    image_digest: str
+    status: str
+    verdict: Verdict
+    reason: str
+    counts: dict[str, int]
+    blocking: tuple[Finding, ...] = ()
+    ignored: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output in the Open Inference Protocol's words; -1 is a variable dimension."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The model's metric on the labelled golden inputs, and the floor it was held to."""
+
+    metric: str
+    value: float
+    at_least: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model in S3, pinned: bucket, key, VersionId and sha256 of the manifest that pins all else."""
+
+    bucket: str
+    manifest_key: str
+    manifest_version_id: str
+    manifest_sha256: str
+    model_sha256: str
+    model_bytes: int
+    ir_version: int
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    quality: Quality | None
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What CloudFormation did, stack by stack."""
+
+    stacks: tuple[StackChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """A registered revision."""
+
+    arn: str
+    family: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpan:
+    """A lifecycle stage of an ECS deployment, in ISO 8601 times (UTC) as they were observed."""
+
+    stage: str
+    started_at: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RolledOut:
+    """A finished ECS service deployment."""
+
+    service_arn: str
+    deployment_arn: str
+    task_definition_arn: str
+    image_digest: str
+    status: str
+    gates: tuple[GateResult, ...]
+    stages: tuple[StageSpan, ...]
+    production_url: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTested:
+    """What Locust measured, and the verdict against the thresholds."""
+
+    verdict: Verdict
+    reason: str
+    url: str
+    requests: int
+    failures: int
+    rps: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    duration_s: float
+    statuses: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarmed:
+    """The cost alarms, and the e-mail subscriptions that still wait for their confirmation."""
+
+    stacks: tuple[StackChange, ...]
+    monthly_usd: float
+    subscriptions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A release that was brought to production, or was there already."""
+
+    release_id: str
+    outcome: Outcome
+    environment: str
+    service: str
+    git_sha: str
+    image_digest: str
+    model_sha256: str
+    task_definition_arn: str
+    production_url: str
+    gates: tuple[GateResult, ...]
+    stages: tuple[StageSpan, ...]
+    durations_s: dict[str, float]
+    duration_s: float
