@@ -1,0 +1,104 @@
+"""What the parts of the rehearsal share: settings, the one event loop, made-up addresses, and clients.
+
+The parts meet at the AWS endpoint itself: the CloudFormation engine creates a listener by calling ELBv2, the ECS
+scheduler shifts weights by calling ELBv2, and so on. Moto answers in threads of its own; everything that happens
+over time happens in the one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+
+T = TypeVar("T")
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one rehearsal is set up. `seconds_per_minute`: real seconds that stand for one AWS minute of bake,
+    canary and linear steps and alarm periods; nothing else is compressed."""
+
+    account: str
+    region: str
+    state_dir: Path
+    seconds_per_minute: float = 2.0
+    engine: str = "process"
+
+
+@dataclass
+class AddressBook:
+    """Where a task's made-up ENI address really listens: (ip, container port) -> loopback port."""
+
+    _ports: dict[tuple[str, int], int] = field(default_factory=dict)
+    _tasks: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def put(self, ip: str, ports: dict[int, int], task_arn: str) -> None:
+        """Make `ip` known: container port -> loopback port."""
+        with self._lock:
+            self._ports.update({(ip, container): real for container, real in ports.items()})
+            self._tasks[ip] = task_arn
+
+    def remove(self, ip: str) -> None:
+        """Forget where `ip` listens; whose address it was stays known for the access log."""
+        with self._lock:
+            self._ports = {key: port for key, port in self._ports.items() if key[0] != ip}
+
+    def real_port(self, ip: str, port: int) -> int | None:
+        """The loopback port behind `ip:port`, or None when nothing listens there (any more)."""
+        with self._lock:
+            return self._ports.get((ip, port))
+
+    def task_arn(self, ip: str) -> str | None:
+        """The task whose address `ip` is or was."""
+        with self._lock:
+            return self._tasks.get(ip)
+
+
+@dataclass
+class Context:
+    """Handed to every part. `endpoint` is set once the API server listens, before any part's `start`."""
+
+    settings: Settings
+    loop: asyncio.AbstractEventLoop
+    addresses: AddressBook = field(default_factory=AddressBook)
+    endpoint: str = ""
+    registry: str = ""
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """A boto3 client of this rehearsal's own endpoint; boto3 calls block, so use `call` inside the loop."""
+        with self._lock:
+            key = (service, region or self.settings.region)
+            if key not in self._clients:
+                self._clients[key] = boto3.session.Session(
+                    aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal", region_name=key[1]
+                ).client(
+                    service,
+                    endpoint_url=self.endpoint,
+                    config=Config(
+                        retries={"total_max_attempts": 1}, max_pool_connections=32, s3={"addressing_style": "path"}
+                    ),
+                )
+            return self._clients[key]
+
+    async def call(self, service: str, operation: str, /, **request: Any) -> dict[str, Any]:
+        """One AWS call from inside the loop, made in a thread."""
+        return await asyncio.to_thread(getattr(self.client(service), operation), **request)
+
+    def run(self, work: Coroutine[Any, Any, T], timeout_s: float = 60.0) -> T:
+        """From one of moto's threads: run `work` in the loop and wait for what it returns or raises."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
+
+    def minutes(self, aws_minutes: float) -> float:
+        """Real seconds for a number of AWS minutes."""
+        return aws_minutes * self.settings.seconds_per_minute
