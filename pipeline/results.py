@@ -227,3 +227,26 @@ class Shipped:
     stages: tuple[StageSpan, ...]
     durations_s: dict[str, float]
     duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What an ONNX file says of itself."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ir_version: int
+    opset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """The files that `init` wrote, and what to type next."""
+
+    config: str
+    golden: str
+    rows: int
+    labelled: bool
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    next_commands: tuple[str, ...]
