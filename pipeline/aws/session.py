@@ -59,7 +59,7 @@ class Aws:
 
     def _client(self, service: str, region: str) -> Any:
         if (service, region) not in self._clients:
-            # "standard" retries: 3 attempts with full jitter, said here so that a change of default is no change of ours.
+            # 3 attempts with full jitter, said here so that a change of botocore's default is no change of ours.
             settings = BotoConfig(
                 retries={"mode": "standard", "total_max_attempts": 3},
                 connect_timeout=10,

@@ -1,0 +1,35 @@
+# The two commands are `make demo` and `make test`; each does all its own set-up. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test stories lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/demo.ready  ## tell the whole story on this machine: ship, replace under load, roll back
+	@$(BIN)/python -m demo
+
+test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under 10 minutes
+	$(BIN)/python -m pytest -m "not long"
+
+stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
+	$(BIN)/python -m pytest tests/stories
+
+lint: $(VENV)/dev.ready  ## everything that reads the code without running it
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:  ## remove what the other commands made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/demo.ready: requirements/demo.lock pyproject.toml
+	@$(PYTHON) requirements/setup.py $(VENV) requirements/demo.lock
+	@touch $@
+
+$(VENV)/dev.ready: requirements/dev.lock pyproject.toml
+	@$(PYTHON) requirements/setup.py $(VENV) requirements/dev.lock
+	@touch $@ $(VENV)/demo.ready

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `onnxship`."""
+
+from pipeline.cli import main
+
+main()

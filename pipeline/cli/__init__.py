@@ -1,0 +1,58 @@
+"""The command `onnxship`: options, one call of a stage, one report. Nothing is decided here but the order of stages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from pipeline.errors import PipelineError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same clean-up as Ctrl-C."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="onnxship", prog_name="onnxship")
+def cli() -> None:
+    """Ship ONNX models to Amazon ECS: build, scan, blue-green with gates, rollback, cost alarms.
+
+    \b
+    On one machine, without AWS:   onnxship init --model my.onnx --data labelled.npz
+                                   onnxship rehearse ship
+    In your account:               onnxship doctor; onnxship bootstrap; onnxship ship
+    When something went wrong:     onnxship status; onnxship logs; onnxship rollback
+    """
+
+
+def main() -> None:
+    """Run the command; every PipelineError is printed here, with its remedy, and becomes the exit code."""
+    from pipeline.cli import local, look, rehearse, ship, stages
+
+    for commands in (local, rehearse, stages, ship, look):
+        commands.add_to(cli)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli(standalone_mode=False)
+    except PipelineError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        click.echo("Fix: see `onnxship --help` and the example in each command's help.", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated

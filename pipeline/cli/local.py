@@ -1,0 +1,122 @@
+"""Commands for a model on this machine: init and serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from pipeline import config as configuration
+from pipeline import report
+from pipeline.cli.options import LOOPBACK, Run, need, output_option, run_options
+from pipeline.errors import ConfigError, UsageError
+from pipeline.stages import init as init_stage
+from pipeline.stages import publish
+
+
+def add_to(cli: click.Group) -> None:
+    for command in (init, serve):
+        cli.add_command(command)
+
+
+@click.command()
+@click.option("--model", "model", type=click.Path(path_type=Path), required=True, help="Your .onnx file.")
+@click.option("--data", type=click.Path(path_type=Path), help="Labelled rows, .npz or .csv, 32 or more.")
+@click.option("--name", metavar="NAME", help="The project's and service's name; the model's file name if left out.")
+@click.option("--account", default="111122223333", show_default=True, metavar="ID", help="Your AWS account.")
+@click.option("--region", default="eu-west-1", show_default=True, metavar="REGION", help="Where to deploy.")
+@click.option("--directory", type=click.Path(path_type=Path), default=".", help="Where the files are written.")
+@output_option
+def init(
+    model: Path, data: Path | None, name: str | None, account: str, region: str, directory: Path, output: str
+) -> None:
+    """Write a commented onnxship.yaml and golden.npz for a model of yours.
+
+    \b
+    Example: onnxship init --model fraud.onnx --data labelled.csv
+    """
+    signature = publish.inspect_model(model)
+    chosen = name or _name_from(model)
+    result = init_stage.init(
+        model, signature, data=data, directory=directory, name=chosen, account=account, region=region
+    )
+    configuration.load(Path(result.config))
+    click.echo(report.as_json(result) if output == "json" else report.as_text(result))
+
+
+@click.command()
+@run_options
+@click.option("--port", default=8080, show_default=True, help="The port to answer on.")
+@click.option("--admin-port", default=8081, show_default=True, help="The port of /metrics.")
+def serve(run: Run, port: int, admin_port: int) -> None:
+    """Serve the model on this machine with the server that runs on ECS; no AWS, no rehearsal.
+
+    \b
+    Example: onnxship serve --port 8080
+    """
+    need("fastapi", "onnxship[serve]")
+    for number in (port, admin_port):
+        _need_free(number)
+    with tempfile.TemporaryDirectory(prefix="onnxship-serve-") as scratch:
+        manifest = publish.write_local(run.config, run.service, Path(scratch) / "published")
+        environment = (
+            os.environ
+            | run.settings.environment
+            | {
+                "PORT": str(port),
+                "ADMIN_PORT": str(admin_port),
+                "BIND_HOST": LOOPBACK,
+                "MODEL_DIR": str(Path(scratch) / "models"),
+                "MODEL_MANIFEST_URI": manifest.as_uri(),
+                "RELEASE_ID": "local",
+                "DEVICE": "cpu",
+                "DRAIN_S": "0",
+            }
+        )
+        context = run.config.file(run.settings.image.context)
+        click.echo(_how_to_call(run, port), err=True)
+        _run_until_interrupted([sys.executable, "-m", "model_service"], environment, cwd=context)
+
+
+def _how_to_call(run: Run, port: int) -> str:
+    url = f"http://{LOOPBACK}:{port}"
+    example = publish.example_request(run.config, run.service)
+    return (
+        f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n"
+        f"  Swagger UI  {url}/docs\n"
+        f"  ready       curl {url}/v2/health/ready\n"
+        f"  predict     curl {url}/predict -d '{json.dumps(example)}'"
+    )
+
+
+def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd: Path) -> None:
+    """Run the server in the foreground; Ctrl-C and SIGTERM reach it as SIGTERM, so that it drains."""
+    process = subprocess.Popen(command, env=environment, cwd=cwd, start_new_session=True)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    if code not in (0, -signal.SIGTERM):
+        raise ConfigError(f"The server ended with exit code {code}.", "see the last log line above for the cause")
+
+
+def _need_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise UsageError(f"Port {port} is in use.", "choose another with --port or --admin-port") from error
+
+
+def _name_from(model: Path) -> str:
+    name = "".join(c if c.isalnum() else "-" for c in model.stem.lower()).strip("-")[:20].strip("-")
+    return name if name and name[0].isalpha() else f"model-{name}"[:20].strip("-")

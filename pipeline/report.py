@@ -1,0 +1,149 @@
+"""A result as text for people, as JSON for scripts, and as Markdown for GitHub's step summary.
+
+Text and Markdown are made from the same two parts: facts (name and value) and tables (tuples of dataclasses).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.results import Verdict
+
+WIDTH = 110
+SUMMARY_LIMIT_BYTES = 1024 * 1024  # https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
+COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
+MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True).from_string(  # noqa: S701 - not HTML
+    """### onnxship: {{ title }}
+
+| | |
+|---|---|
+{% for name, value in facts %}
+| {{ name }} | {{ value }} |
+{% endfor %}
+{% for name, columns, rows in tables %}
+
+**{{ name }}**
+
+| {{ columns | join(" | ") }} |
+|{{ "---|" * columns | length }}
+{% for row in rows %}
+| {{ row | join(" | ") }} |
+{% endfor %}
+{% endfor %}
+"""
+)
+
+
+def as_json(result: Any) -> str:
+    """One JSON object with the result's own field names; keys do not change between versions without a note."""
+    return json.dumps(dataclasses.asdict(result), indent=2, default=str)
+
+
+def as_text(result: Any) -> str:
+    """The result for people: facts line by line, then a table for each list."""
+    stream = io.StringIO()
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    console = Console(file=stream, width=_width(), force_terminal=colour, no_color=not colour, highlight=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(result):
+        facts.add_row(f"[bold]{name}[/bold]", _coloured(value))
+    console.print(facts)
+    for name, columns, rows in _tables(result):
+        table = Table(*columns, title=name, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*(_coloured(cell) for cell in row))
+        console.print()
+        console.print(table)
+    return stream.getvalue().rstrip()
+
+
+def as_markdown(result: Any) -> str:
+    """The same facts and tables as a GitHub step summary; `|` and line ends in values are escaped."""
+    return MARKDOWN.render(
+        title=type(result).__name__,
+        facts=[(name, _escaped(value)) for name, value in _facts(result)],
+        tables=[
+            (name, columns, [[_escaped(cell) for cell in row] for row in rows])
+            for name, columns, rows in _tables(result)
+        ],
+    )
+
+
+def append_step_summary(result: Any) -> None:
+    """Add the result to $GITHUB_STEP_SUMMARY when the command runs in GitHub Actions."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    text = as_markdown(result) + "\n"
+    if Path(path).exists() and Path(path).stat().st_size + len(text.encode()) > SUMMARY_LIMIT_BYTES:
+        return
+    with Path(path).open("a", encoding="utf-8") as summary:
+        summary.write(text)
+
+
+def _facts(result: Any) -> Iterator[tuple[str, str]]:
+    for item in dataclasses.fields(result):
+        value = getattr(result, item.name)
+        if _is_table(value) or value in ((), {}, None, ""):
+            continue
+        if dataclasses.is_dataclass(value):
+            yield from ((f"{item.name}.{name}", text) for name, text in _facts(value))
+        else:
+            yield item.name, _plain(value)
+
+
+def _tables(result: Any) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    for item in dataclasses.fields(result):
+        value = getattr(result, item.name)
+        if not _is_table(value):
+            continue
+        columns = [column.name for column in dataclasses.fields(value[0])]
+        yield item.name, columns, [[_plain(getattr(row, column)) for column in columns] for row in value]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and dataclasses.is_dataclass(value[0])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return ", ".join(_plain(item) for item in value)
+    if dataclasses.is_dataclass(value):
+        return ", ".join(f"{name} {text}" for name, text in _facts(value))
+    return "" if value is None else str(value)
+
+
+def _coloured(text: str) -> Any:
+    colour = COLOURS.get(text)  # type: ignore[call-overload]
+    return Text(text, style=colour or "")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>")
+
+
+def _width() -> int:
+    try:
+        return min(os.get_terminal_size(sys.stdout.fileno()).columns, 160)
+    except (OSError, ValueError):
+        return WIDTH
