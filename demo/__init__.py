@@ -1,0 +1,1 @@
+"""The story that `make demo` tells. It uses `onnxship` as a process only, as a user does."""
