@@ -1,0 +1,193 @@
+"""One writer per environment and service: a lease in S3, taken and renewed by conditional writes.
+
+Time is S3's own: a lease ends `ttl_s` seconds after the object's LastModified, read against the answer's Date. The
+object is never deleted, so the fence number only rises. Renewing is a compare-and-swap, and so proves that the lease
+is still ours; what remains is the one call that follows, as with every lease.
+https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pipeline.aws.documents import Document, Lost, create_document, read_document, replace_document
+from pipeline.aws.session import Aws
+from pipeline.errors import AwsError, Locked
+from pipeline.results import LockState
+
+TTL_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class LockPlace:
+    """Where the lock of one environment and service lies."""
+
+    bucket: str
+    environment: str
+    service: str
+
+    @property
+    def key(self) -> str:
+        return f"locks/{self.environment}/{self.service}.json"
+
+    @property
+    def command(self) -> str:
+        return f"onnxship lock release --env {self.environment} --service {self.service}"
+
+
+@dataclass
+class Lease:
+    """A held lock. `confirm` before each mutating call; `kept_alive` renews it meanwhile."""
+
+    aws: Aws
+    place: LockPlace
+    content: dict[str, Any]
+    etag: str
+    preempted: LockState | None = None
+    _lost: bool = False
+    _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def fence(self) -> int:
+        return int(self.content["fence"])
+
+    def confirm(self) -> None:
+        """Renew the lease. Raises Locked when somebody else has taken it."""
+        with self._mutex:
+            try:
+                if not self._lost:
+                    self.etag = replace_document(
+                        self.aws, self.place.bucket, self.place.key, self._next_beat(), self.etag
+                    )
+                    return
+            except Lost:
+                self._lost = True
+        raise _taken(self.place, read_lock(self.aws, self.place), self.fence)
+
+    def release(self) -> None:
+        """Let others in. A lease that somebody else took meanwhile is left to them."""
+        with self._mutex:
+            if self._lost:
+                return
+            self._lost = True
+            try:
+                replace_document(self.aws, self.place.bucket, self.place.key, _free(self.fence), self.etag)
+            except Lost:
+                return
+
+    @contextmanager
+    def kept_alive(self, interval_s: float = TTL_S / 4) -> Iterator[Lease]:
+        """Renew the lease in a thread for as long as the block runs, then release it."""
+        stop = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(stop, interval_s), daemon=True, name="lock")
+        beat.start()
+        try:
+            yield self
+        finally:
+            stop.set()
+            beat.join()
+            self.release()
+
+    def _beat(self, stop: threading.Event, interval_s: float) -> None:
+        while not stop.wait(interval_s):
+            try:
+                self.confirm()
+            except Locked:
+                return  # the next `confirm` of the main thread says it
+            except AwsError:
+                continue  # S3 may be back before the lease ends; if not, `confirm` before the next change says so
+
+    def _next_beat(self) -> dict[str, Any]:
+        # A counter, so that every renewal is a new ETag: equal bytes would let a stale holder's If-Match succeed.
+        self.content = self.content | {"beat": int(self.content.get("beat", 0)) + 1}
+        return self.content
+
+
+def acquire(
+    aws: Aws, place: LockPlace, *, holder: str, run_url: str = "", command: str = "", preempt: bool = False,
+    ttl_s: int = TTL_S,
+) -> Lease:  # fmt: skip
+    """Take the lock when it is free or its lease has ended; with `preempt`, also from a living holder.
+
+    Raises Locked with who holds it, since when and until when.
+    """
+    present = read_document(aws, place.bucket, place.key)
+    state = _state(place, present)
+    if present is not None and state.held and not preempt:
+        raise _locked(state, place)
+    content = {
+        "holder": holder, "run_url": run_url, "command": command, "nonce": uuid.uuid4().hex,
+        "fence": state.fence + 1, "ttl_s": ttl_s,
+    }  # fmt: skip
+    try:
+        if present is None:
+            etag = create_document(aws, place.bucket, place.key, content)
+        else:
+            etag = replace_document(aws, place.bucket, place.key, content, present.etag)
+    except Lost as error:
+        raise _locked(read_lock(aws, place), place) from error
+    # When it began, by S3's clock, is known only now; the first renewal writes it down.
+    began = read_lock(aws, place).since
+    return Lease(aws, place, content | {"since": began}, etag, preempted=state if state.held else None)
+
+
+def read_lock(aws: Aws, place: LockPlace) -> LockState:
+    """Who holds the lock now."""
+    return _state(place, read_document(aws, place.bucket, place.key))
+
+
+def free_lock(aws: Aws, place: LockPlace) -> LockState:
+    """Take the lock from whoever holds it and leave it free; returns whom it was taken from."""
+    present = read_document(aws, place.bucket, place.key)
+    state = _state(place, present)
+    if present is None or not present.content.get("nonce"):
+        return state
+    try:
+        replace_document(aws, place.bucket, place.key, _free(state.fence + 1), present.etag)
+    except Lost as error:
+        raise _locked(read_lock(aws, place), place) from error
+    return state
+
+
+def _free(fence: int) -> dict[str, Any]:
+    return {"holder": "", "nonce": "", "fence": fence, "ttl_s": 0}
+
+
+def _state(place: LockPlace, document: Document | None) -> LockState:
+    if document is None:
+        return LockState(place.environment, place.service, held=False)
+    content = document.content
+    expires_at = document.modified_at + timedelta(seconds=content["ttl_s"])
+    return LockState(
+        place.environment,
+        place.service,
+        held=bool(content["nonce"]) and document.read_at < expires_at,
+        holder=content["holder"],
+        run_url=content.get("run_url", ""),
+        command=content.get("command", ""),
+        fence=content["fence"],
+        since=content.get("since") or document.modified_at.isoformat(),
+        expires_at=expires_at.isoformat(),
+    )
+
+
+def _locked(state: LockState, place: LockPlace) -> Locked:
+    return Locked(
+        f"`{place.service}` in `{place.environment}` is locked by {state.description} since {state.since}; "
+        f"the lease ends at {state.expires_at} unless it is renewed.",
+        f"wait for it, or if that run is dead: `{place.command}`",
+    )
+
+
+def _taken(place: LockPlace, state: LockState, fence: int) -> Locked:
+    by = f"by {state.description} (fence {state.fence}, ours was {fence})" if state.fence > fence else "meanwhile"
+    return Locked(
+        f"The lock of `{place.service}` in `{place.environment}` was taken {by}; this run changes nothing more.",
+        f"see what runs: `onnxship status --env {place.environment} --service {place.service}`",
+    )
