@@ -1,0 +1,166 @@
+"""onnxship.yaml: what is read, what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import config
+from pipeline.errors import ConfigError, UsageError
+
+MINIMAL = """
+project: digits
+environments:
+  staging: {account: "111122223333", region: eu-west-1}
+  production: {account: "444455556666", region: eu-west-1, services: {digits: {compute: {min: 4}}}}
+edge: {allow_http: true, ingress_cidrs: [10.0.0.0/8]}
+services:
+  digits: {model: {path: m.onnx, golden: golden.npz}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "onnxship.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def change(file: Path, old: str, new: str) -> Path:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    return file
+
+
+def test_an_environment_is_merged_over_the_rest(file: Path) -> None:
+    """Only production has four tasks; everything else is shared."""
+    staging, production = config.load(file, "staging"), config.load(file, "production")
+
+    assert (2, 4) == (staging.services["digits"].compute.min, production.services["digits"].compute.min)
+    assert "444455556666" == production.environment.account
+
+
+def test_with_several_environments_none_is_the_default(file: Path) -> None:
+    """A command never guesses where to act."""
+    with pytest.raises(UsageError, match="2 environments: staging, production") as caught:
+        config.load(file)
+
+    assert "--env" in caught.value.remedy
+
+
+def test_an_unknown_environment_names_the_known_ones(file: Path) -> None:
+    """The error lists what could have been meant."""
+    with pytest.raises(UsageError, match="no environment `prod`; it has staging, production"):
+        config.load(file, "prod")
+
+
+def test_every_mistake_is_shown_at_once_with_its_path(file: Path) -> None:
+    """Three mistakes, one run."""
+    change(file, "path: m.onnx", "pth: m.onnx")
+    change(file, "allow_http: true", "allow_http: maybe")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert (
+        "edge.allow_http: Input should be a valid boolean, unable to interpret input (found 'maybe')",
+        "services.digits.model.path: is missing",
+        "services.digits.model.pth: is not a known key",
+    ) == tuple(sorted(caught.value.details))
+
+
+@pytest.mark.parametrize(
+    ("compute", "says"),
+    [
+        ("{cpu: 1000}", "cpu 1000 is not a Fargate size"),
+        ("{cpu: 256, memory_mib: 4096}", "memory_mib 4096 does not go with cpu 256"),
+        ("{min: 3, max: 2}", "max 2 is below min 3"),
+        ("{type: ec2}", "`ec2` is not built yet"),
+    ],
+)
+def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, says: str) -> None:
+    """What AWS would refuse minutes later is refused at once."""
+    change(file, "golden: golden.npz}}", f"golden: golden.npz}}, compute: {compute}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in str(caught.value)
+
+
+def test_plain_http_must_be_chosen(file: Path) -> None:
+    """Without a certificate and without allow_http nothing is deployed."""
+    change(file, "allow_http: true, ", "")
+
+    with pytest.raises(ConfigError, match=r"(?s)plain HTTP.*allow_http: true"):
+        config.load(file, "staging")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "project: [unclosed\n"])
+def test_a_file_that_is_no_configuration_is_refused(file: Path, text: str) -> None:
+    """Empty files, lists and broken YAML end in a ConfigError, never in a traceback."""
+    file.write_text(text)
+
+    with pytest.raises(ConfigError):
+        config.load(file)
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    """The remedy is `onnxship init`."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "onnxship.yaml")
+
+    assert "onnxship init" in caught.value.remedy
+
+
+def test_an_overlay_is_merged_over_every_service(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`services: {"*": ...}` in the overlay stands for each service of the file."""
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text('edge: {production_port: 18080}\nservices: {"*": {image: {builder: layers}}}\n')
+    monkeypatch.setenv("ONNXSHIP_OVERLAY", str(overlay))
+
+    loaded = config.load(file, "staging")
+
+    assert (18080, "layers") == (loaded.edge.listens_on, loaded.services["digits"].image.builder)
+
+
+def test_two_services_may_not_take_the_same_paths(file: Path) -> None:
+    """Behind one load balancer each service needs paths and a priority of its own."""
+    file.write_text(file.read_text() + "  letters: {model: {path: l.onnx, golden: g.npz}}\n")
+
+    with pytest.raises(ConfigError, match=r"(?s)priority"):
+        config.load(file, "staging")
+
+
+def test_the_service_is_the_only_one_or_the_named_one(file: Path) -> None:
+    """`--service` is needed only when there is a choice."""
+    loaded = config.load(file, "staging")
+
+    assert "digits" == loaded.resolve_service(None)
+    with pytest.raises(UsageError, match="no service `letters`"):
+        loaded.resolve_service("letters")
+
+
+def test_stack_names_say_project_environment_and_service(file: Path) -> None:
+    """A stack can be found in the console by its name."""
+    loaded = config.load(file, "staging")
+
+    assert "digits-staging-network" == loaded.stack_name("network")
+    assert "digits-staging-digits-service" == loaded.stack_name("service", "digits")
+
+
+def test_the_commented_example_is_a_valid_configuration() -> None:
+    """The reference at the top of the repository can be used as it stands."""
+    example = Path(__file__).parents[2] / "onnxship.yaml"
+
+    assert "digits" == config.load(example).project
+
+
+def test_the_commented_example_shows_every_key_of_a_service() -> None:
+    """No key exists that the reference does not explain."""
+    text = (Path(__file__).parents[2] / "onnxship.yaml").read_text()
+    sections = (config.Config, config.Network, config.Edge, config.Image, config.Model, config.Compute)
+    sections += (config.Rollout, config.Gate, config.Load, config.Scan, config.Route, config.Service, config.Cost)
+    internal = {"environment_name", "directory", "path", "overlay"}
+    keys = {field.alias or name for section in sections for name, field in section.model_fields.items()} - internal
+
+    assert set() == {key for key in keys if f"{key}:" not in text}
