@@ -1,0 +1,111 @@
+"""The project's CloudFormation templates and the values they are given.
+
+An output has the same key as the parameter it feeds, so a template's parameters are filled by name from one flat
+dict: values of onnxship.yaml, outputs of earlier stacks, live values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from pipeline.config import Config, Service
+from pipeline.errors import ConfigError
+
+TEMPLATES = (
+    *("delivery", "registry", "network", "cluster", "runtime"),
+    *("service", "observability", "cost", "billing"),
+)
+# Beyond the load itself the gate may take this long; ECS's own limit for the hook is set to 30 minutes by the template.
+GATE_SLACK_MINUTES = 10
+MAX_HOOK_MINUTES = 30
+MAX_CIDRS = 4
+MAX_NOTIFIED = 3
+
+
+class _CfnLoader(yaml.SafeLoader):
+    """YAML in which CloudFormation's short tags (!Ref, !Sub ...) stand for nothing but themselves."""
+
+
+def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return {suffix: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {suffix: loader.construct_sequence(node, deep=True)}
+    return {suffix: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
+
+
+_CfnLoader.add_multi_constructor("!", _tagged)
+
+
+def template_body(template: str) -> str:
+    """The text of `cloudformation/<template>.yaml`, in a clone and in a wheel alike."""
+    return files("cloudformation").joinpath(f"{template}.yaml").read_text()
+
+
+def template_hashes() -> dict[str, str]:
+    """The sha256 of every template, as a release's record keeps them."""
+    return {name: hashlib.sha256(template_body(name).encode()).hexdigest() for name in TEMPLATES}
+
+
+def parameters_of(body: str) -> dict[str, bool]:
+    """The template's parameters by name; true for those that must be given because they have no default."""
+    # A SafeLoader that only learned AWS's tags.
+    declared = yaml.load(body, Loader=_CfnLoader).get("Parameters") or {}  # noqa: S506
+    return {name: "Default" not in parameter for name, parameter in declared.items()}
+
+
+def fill(template: str, body: str, values: Mapping[str, str]) -> dict[str, str]:
+    """The template's parameters from `values`, by name. Raises ConfigError naming those that nothing provides."""
+    declared = parameters_of(body)
+    missing = [name for name, is_required in declared.items() if is_required and name not in values]
+    if missing:
+        raise ConfigError(
+            f"cloudformation/{template}.yaml needs {', '.join(missing)}, which no earlier stack or setting provides.",
+            "run `onnxship deploy`, which brings the stacks up in their order",
+        )
+    return {name: values[name] for name in declared if name in values}
+
+
+def values_of_config(config: Config, service: str | None = None) -> dict[str, str]:
+    """What onnxship.yaml says, under the names of the templates' parameters."""
+    values = {
+        "Project": config.project,
+        "Environment": config.environment_name,
+        "VpcCidr": config.network.vpc_cidr,
+        "Egress": config.network.egress,
+        "Scheme": config.edge.scheme,
+        "ProductionPort": str(config.edge.listens_on),
+        "TestPort": str(config.edge.test_port),
+        "CertificateArn": config.edge.certificate_arn or "",
+        "MonthlyUsd": f"{config.cost.monthly_usd:g}",
+        **_numbered("IngressCidr", config.edge.ingress_cidrs, MAX_CIDRS),
+        **_numbered("NotifyEmail", config.cost.notify, MAX_NOTIFIED),
+    }
+    return values | (_values_of_service(service, config.services[service]) if service else {})
+
+
+def _values_of_service(name: str, service: Service) -> dict[str, str]:
+    hook_minutes = math.ceil(service.gate.load.duration_s / 60) + GATE_SLACK_MINUTES
+    return {
+        "Service": name,
+        "SecretArns": ",".join(dict.fromkeys(service.secrets.values())),
+        "RulePriority": str(service.route.priority),
+        "PathPatterns": ",".join(service.route.paths),
+        "MinTasks": str(service.compute.min),
+        "MaxTasks": str(service.compute.max),
+        "BakeMinutes": str(service.rollout.bake_minutes),
+        "HookTimeoutMinutes": str(min(MAX_HOOK_MINUTES, hook_minutes)),
+        # Until its start deadline a task may be unready without ECS replacing it.
+        "HealthCheckGracePeriodSeconds": str(service.rollout.start_deadline_s),
+    }
+
+
+def _numbered(name: str, values: list[str], count: int) -> dict[str, str]:
+    """`name`1 .. `name`<count>, the ones without a value empty."""
+    return {f"{name}{i + 1}": values[i] if i < len(values) else "" for i in range(count)}
