@@ -8,6 +8,7 @@ over time happens in the one loop.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ class Context:
     addresses: AddressBook = field(default_factory=AddressBook)
     endpoint: str = ""
     registry: str = ""
+    reserved: dict[int, socket.socket] = field(default_factory=dict)
+    """Sockets bound, not listening, to the ports kept free for the load balancer's listeners."""
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,9 +83,7 @@ class Context:
         with self._lock:
             key = (service, region or self.settings.region)
             if key not in self._clients:
-                self._clients[key] = boto3.session.Session(
-                    aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal", region_name=key[1]
-                ).client(
+                self._clients[key] = boto3.session.Session("rehearsal", "rehearsal", region_name=key[1]).client(
                     service,
                     endpoint_url=self.endpoint,
                     config=Config(

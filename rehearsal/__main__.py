@@ -1,0 +1,117 @@
+"""`python -m rehearsal up|down|status`: a local AWS in the foreground, its end, and whether it is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rehearsal import processes, state
+from rehearsal.context import Settings
+from rehearsal.supervisor import PortTaken, run
+
+DOWN_S = 45.0
+USAGE = 2
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    arguments = _parser().parse_args(words)
+    return int(arguments.command(arguments))
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    state_dir = arguments.state_dir.resolve()
+    lock = state.hold(state_dir)
+    if lock is None:
+        return _refuse_second(state_dir)
+    with lock:
+        _log_to(state_dir / state.LOG)
+        orphans = state.end_orphans(state_dir)
+        if orphans:
+            logging.getLogger(__name__).warning("ended the tasks of a dead rehearsal: %s", orphans)
+        settings = Settings(
+            arguments.account, arguments.region, state_dir, arguments.seconds_per_minute, arguments.engine
+        )
+        try:
+            run(settings, arguments.reserve_port)
+        except PortTaken as taken:
+            return _fail(str(taken), "choose another port, or end what listens there")
+        except Exception:
+            logging.getLogger(__name__).exception("the rehearsal ended by an error")
+            return _fail(f"The rehearsal ended by an error; {state_dir / state.LOG} has it.", "read the log", code=1)
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """End the rehearsal of a directory and whatever it left behind."""
+    state_dir = arguments.state_dir.resolve()
+    running = state.live(state_dir)
+    if running:
+        processes.end(running.pid, running.started_at, DOWN_S)
+    orphans = state.end_orphans(state_dir)
+    words = f"The rehearsal of {state_dir} is down." if running else f"No rehearsal runs for {state_dir}."
+    _say(words + (f" Its {len(orphans)} orphaned tasks were ended." if orphans else ""))
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print what runs as JSON (exit 0), or that nothing does (exit 1)."""
+    running = state.live(arguments.state_dir.resolve())
+    if running is None:
+        _say(f"No rehearsal runs for {arguments.state_dir.resolve()}.")
+        return 1
+    _say(json.dumps(asdict(running), indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rehearsal", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    begin = commands.add_parser("up", help="serve until SIGTERM or SIGINT")
+    begin.set_defaults(command=up)
+    begin.add_argument("--account", required=True)
+    begin.add_argument("--region", required=True)
+    begin.add_argument("--seconds-per-minute", type=float, default=2.0, help="real seconds per AWS minute")
+    begin.add_argument("--engine", choices=["process"], default="process", help="what a task is")
+    begin.add_argument("--reserve-port", type=int, nargs="*", default=[], help="keep free for listeners")
+    end = commands.add_parser("down", help="end it, and what it left behind")
+    end.set_defaults(command=down)
+    look = commands.add_parser("status", help="is it there?")
+    look.set_defaults(command=status)
+    for command in (begin, end, look):
+        command.add_argument("--state-dir", type=Path, required=True, help="where it keeps its files")
+    return parser
+
+
+def _refuse_second(state_dir: Path) -> int:
+    running = state.read(state_dir)
+    which = f"process {running.pid}, {running.endpoint}" if running else "it is just starting or ending"
+    return _fail(
+        f"A rehearsal already runs for {state_dir} ({which}).", f"python -m rehearsal down --state-dir {state_dir}"
+    )
+
+
+def _fail(what: str, remedy: str, code: int = USAGE) -> int:
+    sys.stderr.write(f"{what}\nFix: {remedy}\n")
+    return code
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(words + "\n")
+
+
+def _log_to(path: Path) -> None:
+    logging.basicConfig(
+        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for chatty in ("werkzeug", "botocore", "boto3", "urllib3", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

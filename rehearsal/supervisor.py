@@ -1,0 +1,141 @@
+"""One local AWS, from its first port to its last process: what starts in which order, and how all of it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, Protocol
+
+from rehearsal import processes, state
+from rehearsal.context import LOOPBACK, Context, Settings
+
+log = logging.getLogger(__name__)
+STOP_S = 20.0
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+class Part(Protocol):
+    """A service or two of the local AWS."""
+
+    def install(self) -> None: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class PortTaken(Exception):
+    """A port that was to be kept free for the load balancer is in use."""
+
+
+def forget_caller(settings: Settings) -> None:
+    """Make this process, and all it starts, unable to reach a real AWS account: no profile, no endpoint, no proxy."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "MOTO_")) or name.lower() in PROXIES:
+            del os.environ[name]
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="rehearsal",
+        AWS_SECRET_ACCESS_KEY="rehearsal",  # noqa: S106 (a word that opens nothing)
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_EC2_METADATA_DISABLED="true",
+        AWS_REGION=settings.region,
+        AWS_DEFAULT_REGION=settings.region,
+        MOTO_ACCOUNT_ID=settings.account,
+        MOTO_IAM_LOAD_MANAGED_POLICIES="true",  # roles attach AWS's managed policies by their ARNs
+    )
+
+
+def reserve(ports: Sequence[int]) -> dict[int, socket.socket]:
+    """Hold ports for the load balancer's listeners, so that no task and no connection is given them meanwhile.
+
+    A held port refuses connections, as the port of a listener that does not exist yet must.
+    """
+    held = {}
+    for port in ports:
+        held[port] = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        held[port].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held[port].bind((LOOPBACK, port))
+        except OSError as error:
+            raise PortTaken(f"Port {port} on {LOOPBACK} is in use.") from error
+    return held
+
+
+class Supervisor:
+    """The composition. Everything that happens over time happens in the loop that runs `serve`."""
+
+    def __init__(self, settings: Settings, reserved: dict[int, socket.socket]) -> None:
+        self._settings, self._reserved = settings, reserved
+        self._started: list[Part] = []
+
+    async def serve(self) -> None:
+        """Be up until SIGTERM or SIGINT, then take everything down."""
+        ending = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ending.set)
+        # moto reads the account when it is imported, hence not at the top of the file.
+        from rehearsal.composition import Composition
+
+        context = Context(self._settings, loop)
+        context.reserved.update(self._reserved)
+        composition = Composition(context)
+        try:
+            context.endpoint = composition.api.start()
+            for part in composition.parts:
+                await part.start()
+                self._started.append(part)
+            self._announce(context)
+            await ending.wait()
+            log.info("going down")
+        finally:
+            state.forget(self._settings.state_dir)
+            await self._stop()
+            await asyncio.to_thread(composition.api.stop)
+
+    def _announce(self, context: Context) -> None:
+        settings = self._settings
+        running = state.Running(
+            pid=os.getpid(),
+            started_at=processes.started_at(os.getpid()) or "",
+            endpoint=context.endpoint,
+            registry=context.registry,
+            account=settings.account,
+            region=settings.region,
+            seconds_per_minute=settings.seconds_per_minute,
+            engine=settings.engine,
+            log=str(settings.state_dir / state.LOG),
+        )
+        state.write(settings.state_dir, running)
+        log.info("up at %s, registry %s", context.endpoint, context.registry)
+
+    async def _stop(self) -> None:
+        """Stop the parts, last one first; a part that hangs or fails does not keep the others up."""
+        for part in reversed(self._started):
+            try:
+                await asyncio.wait_for(part.stop(), STOP_S)
+            except Exception:
+                log.exception("%s did not stop cleanly", type(part).__name__)
+        for held in self._reserved.values():
+            with closing(held):
+                pass
+
+
+def run(settings: Settings, ports: Sequence[int]) -> None:
+    """Bring the local AWS up in this process and serve until a signal ends it. Raises PortTaken."""
+    reserved = reserve(ports)
+    forget_caller(settings)
+    asyncio.run(_quietly(Supervisor(settings, reserved)))
+
+
+async def _quietly(supervisor: Supervisor) -> None:
+    asyncio.get_running_loop().set_exception_handler(_log_lost)
+    await supervisor.serve()
+
+
+def _log_lost(loop: asyncio.AbstractEventLoop, lost: dict[str, Any]) -> None:
+    log.error("%s", lost["message"], exc_info=lost.get("exception"))
