@@ -1,0 +1,1 @@
+"""The CloudFormation templates, one per lifetime; `deploy` finds them by importlib.resources."""
