@@ -1,0 +1,24 @@
+"""The two ways things go wrong: the service cannot start, or a request cannot be answered."""
+
+from __future__ import annotations
+
+
+class StartRefused(Exception):
+    """The service cannot start; the message is one sentence that names the cause."""
+
+
+class RequestRefused(Exception):
+    """A request gets an error status and `{"error": message}`; the message is safe to show to the caller."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class UserCodeFailed(RequestRefused):
+    """The user's own service.py raised, or gave back what cannot be used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(500, message)

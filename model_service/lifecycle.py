@@ -1,0 +1,117 @@
+"""A process's life: listen, load, serve; on SIGTERM drain, finish what is in flight, end.
+
+ECS sends SIGTERM, and SIGKILL after the container's stopTimeout:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html#container_definition_timeout
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from model_service.app import create_admin_app, create_app
+from model_service.errors import StartRefused
+from model_service.serving import Serving
+from model_service.settings import Settings
+
+# Longer than the load balancer's idle timeout of 60 s, so that never the target closes first and makes a 502.
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers: two of them share this process, and signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartRefused if it cannot listen or the model cannot be served."""
+    serving = Serving(settings)
+    sockets = [_listen(settings.bind_host, settings.port), _listen(settings.bind_host, settings.admin_port)]
+    apps = [create_app(serving), create_admin_app(serving)]
+    servers = [_server(app, settings) for app in apps]
+    stopping = _stopping_event()
+    running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
+    port, admin_port = (sock.getsockname()[1] for sock in sockets)
+    logger.info("listening on %s, port %d, admin port %d", settings.bind_host, port, admin_port)
+    await _load_and_wait(serving, stopping)
+    await _drain(serving)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*running)
+    logger.info("stopped")
+
+
+async def _load_and_wait(serving: Serving, stopping: asyncio.Event) -> None:
+    """Load in a thread while liveness answers; return when the process is to stop, even if that is before the end."""
+    loading = asyncio.create_task(asyncio.to_thread(serving.load, Path.cwd()))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        loading.result()
+        await stop
+
+
+async def _drain(serving: Serving) -> None:
+    """Answer `not ready` and keep serving, until the load balancer has had time to see it."""
+    was_ready = serving.is_ready
+    serving.is_draining = True
+    if was_ready:
+        logger.info("stopping: not ready any more, still serving for %g s", serving.settings.drain_s)
+        await asyncio.sleep(serving.settings.drain_s)
+
+
+def _server(app: ASGIApp, settings: Settings) -> Server:
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=[("x-onnxship-release", settings.release_id)],  # here, so that no answer of uvicorn's own lacks it
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.shutdown_s),
+        ws="none",
+    )
+    return Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise StartRefused(f"cannot listen on {host} port {port}: {error}") from error
+
+
+def _stopping_event() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            logger.error("second signal: stopping at once")
+            sys.stdout.flush()
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stopping

@@ -1,0 +1,63 @@
+"""The model manifest: which files make up a model, with their digests, and how /predict reads its tensors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from model_service.errors import StartRefused
+
+FORMAT = "onnxship.model/1"
+
+# One flat file name: a directory in it, or a name that begins with a dot, could leave the model's own directory.
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """One file, pinned. `key` and `version_id` say where it lies in S3."""
+
+    name: FileName
+    sha256: Sha256
+    size_bytes: Annotated[int, Meta(ge=0)]
+    key: str = ""
+    version_id: str = ""
+
+
+class PredictNames(msgspec.Struct, frozen=True):
+    """The tensors that /predict uses; what is not named is worked out from the model's signature."""
+
+    input: str | None = None
+    label: str | None = None
+    probabilities: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the service needs of a manifest; members for other readers are ignored."""
+
+    format: str
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    files: Annotated[list[ModelFile], Meta(min_length=1)]
+    golden: ModelFile | None = None
+    predict: PredictNames | None = None
+    platform: str = "onnx_onnxv1"
+
+    def all_files(self) -> list[ModelFile]:
+        """The model's files, its .onnx first, and the golden inputs last."""
+        return [*self.files, *([self.golden] if self.golden else [])]
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """The manifest in `content`, which must have been verified before. Raises StartRefused with the faulty member."""
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StartRefused(f"the model manifest cannot be used: {error}") from error
+    if manifest.format != FORMAT:
+        raise StartRefused(f"the model manifest has format {manifest.format!r}; this service reads {FORMAT!r}")
+    names = [file.name for file in manifest.all_files()]
+    if len(set(names)) != len(names):
+        raise StartRefused(f"the model manifest names a file twice: {', '.join(names)}")
+    return manifest

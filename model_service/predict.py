@@ -1,0 +1,166 @@
+"""POST /predict: rows in, predictions out, for callers who know their model and not the protocol.
+
+    {"input": row}            -> {"prediction", "confidence", "processing_time_ms", "model", "version"}
+    {"inputs": [row, ...]}    -> {"predictions": [{"prediction", "confidence"}, ...], "processing_time_ms", ...}
+
+A row is one array in the input's shape without its first axis; for a model with several inputs an object of such
+arrays by name. A user's preprocess replaces the reading, a user's postprocess the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+
+from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
+from model_service.manifest import PredictNames
+from model_service.model import Model
+from model_service.protocol import NO_DATA, Answer, count_rows, decode_json
+from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
+from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
+
+JSON_CONTENT_TYPE = "application/json"
+
+
+class PredictRequest(msgspec.Struct, frozen=True):
+    """The body; exactly one member is given."""
+
+    input: msgspec.Raw = NO_DATA
+    inputs: list[msgspec.Raw] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which output is the label and which the probabilities; neither for a regression."""
+
+    label: str | None
+    probabilities: str | None
+
+
+def find_roles(names: PredictNames | None, model: Model) -> Roles:
+    """The roles that the manifest gives the model's tensors. Raises StartRefused for a tensor that does not exist."""
+    names = names or PredictNames()
+    outputs = {spec.name for spec in model.outputs}
+    inputs = {spec.name for spec in model.inputs}
+    for role, name, known in (
+        ("input", names.input, inputs),
+        ("label", names.label, outputs),
+        ("probabilities", names.probabilities, outputs),
+    ):
+        if name is not None and name not in known:
+            raise StartRefused(f"the manifest's predict.{role} is `{name}`; the model has {', '.join(sorted(known))}")
+    return Roles(names.label, names.probabilities)
+
+
+def predict(
+    model: Model, roles: Roles, user_code: UserCode, body: bytes, content_type: str, *, max_rows: int
+) -> Answer:
+    """The answer to the request in `body`. Raises RequestRefused, and UserCodeFailed for faults of service.py."""
+    if user_code.preprocess:
+        inputs, is_single = _preprocessed(model, user_code.preprocess, body, content_type, max_rows)
+    else:
+        inputs, is_single = _read_rows(model, body, max_rows)
+    outputs = model.run(inputs)
+    if user_code.postprocess:
+        answer = call_postprocess(user_code.postprocess, outputs.arrays)
+    else:
+        answer = _describe(_predictions(model, roles, outputs.arrays), is_single=is_single)
+    facts = {
+        "processing_time_ms": round(outputs.compute_s * 1000, 3),
+        "model": model.name,
+        "version": model.version,
+    }
+    return Answer(_encode({**facts, **answer}), count_rows(model, inputs), outputs.compute_s)
+
+
+def _preprocessed(
+    model: Model, preprocess: Any, body: bytes, content_type: str, max_rows: int
+) -> tuple[dict[str, Array], bool]:
+    inputs = call_preprocess(preprocess, body, content_type)
+    try:
+        check_inputs(inputs, model.inputs, max_rows=max_rows)
+    except RequestRefused as error:
+        raise UserCodeFailed(f"{FILE_NAME} preprocess returned what the model does not take: {error}") from error
+    return inputs, count_rows(model, inputs) == 1
+
+
+def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Array], bool]:
+    request = decode_json(body, PredictRequest)
+    is_single = request.input is not NO_DATA
+    if is_single == (request.inputs is not None):
+        raise RequestRefused(400, 'the body needs either "input" (one row) or "inputs" (a list of rows)')
+    rows = [request.input] if is_single else request.inputs
+    if not rows:
+        raise RequestRefused(400, '"inputs" is empty')
+    if len(rows) > max_rows:
+        raise RequestRefused(400, f'"inputs" has {len(rows)} rows; at most {max_rows} are taken at once')
+    inputs = _stack(model, [_by_name(model, row) for row in rows])
+    check_inputs(inputs, model.inputs, max_rows=max_rows)
+    return inputs, is_single
+
+
+def _by_name(model: Model, row: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """A row's raw arrays by input name; a bare array belongs to a model's only input."""
+    if len(model.inputs) == 1 and bytes(memoryview(row)[:1]) != b"{":
+        return {model.inputs[0].name: row}
+    arrays = decode_json(bytes(memoryview(row)), dict[str, msgspec.Raw])
+    check_names(arrays, model.inputs)
+    return arrays
+
+
+def _stack(model: Model, rows: list[dict[str, msgspec.Raw]]) -> dict[str, Array]:
+    return {spec.name: _stack_input(spec, [row[spec.name] for row in rows]) for spec in model.inputs}
+
+
+def _stack_input(spec: TensorSpec, rows: list[msgspec.Raw]) -> Array:
+    if not spec.dimensions:
+        raise RequestRefused(400, f"input `{spec.name}` has no rows; send this model's requests to /v2/models")
+    what = f"a row of input `{spec.name}`"
+    arrays = [from_json(row, spec.datatype, len(spec.dimensions) - 1, what=what) for row in rows]
+    if len({array.shape for array in arrays}) > 1:
+        raise RequestRefused(400, f"the rows of input `{spec.name}` have different shapes")
+    return np.stack(arrays)
+
+
+def _predictions(model: Model, roles: Roles, outputs: dict[str, Array]) -> list[dict[str, Any]]:
+    """One {"prediction", "confidence"} per row of the outputs."""
+    if roles.probabilities is None:
+        name = roles.label or model.outputs[0].name
+        return [{"prediction": _plain(row), "confidence": None} for row in _rows(outputs[name])]
+    probabilities = _rows(outputs[roles.probabilities])
+    labels = _rows(outputs[roles.label]) if roles.label else [row.argmax() for row in probabilities]
+    return [
+        {"prediction": _plain(label), "confidence": row.max()} for label, row in zip(labels, probabilities, strict=True)
+    ]
+
+
+def _rows(array: Array) -> list[Any]:
+    """The rows of an output; an output without axes is one row."""
+    return list(array) if array.ndim else [array]
+
+
+def _plain(value: Any) -> Any:
+    """A row as a scalar where it has one element, else as a list."""
+    return value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
+def _describe(predictions: list[dict[str, Any]], *, is_single: bool) -> dict[str, Any]:
+    return predictions[0] if is_single else {"predictions": predictions}
+
+
+def _encode(answer: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(answer, default=_numpy_to_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise UserCodeFailed(f"{FILE_NAME} postprocess returned what JSON cannot hold: {error}") from error
+
+
+def _numpy_to_plain(value: Any) -> Any:
+    """What orjson does not know of numpy: arrays of strings or not contiguous, a platform's own integers."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")

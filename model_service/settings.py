@@ -1,0 +1,141 @@
+"""The service's settings: environment variables, checked all at once before anything else happens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from model_service.errors import StartRefused
+
+DEVICES = ("cpu", "cuda")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What docs/reference/model-service.md lists; a field is its variable in lower case."""
+
+    model_manifest_uri: str
+    model_manifest_version_id: str = ""
+    model_manifest_sha256: str = ""
+    model_dir: Path = Path("/models")
+    release_id: str = "local"
+    device: str = "cpu"
+    bind_host: str = "0.0.0.0"  # noqa: S104 - the load balancer reaches the task by its own address
+    port: int = 8080
+    admin_port: int = 8081
+    drain_s: float = 3.0
+    shutdown_s: float = 30.0
+    max_body_bytes: int = 16 * MIB
+    max_rows: int = 4096
+    max_pending: int = 256
+    max_model_bytes: int = 10 * 1024 * MIB
+    worker_threads: int = 0
+    log_level: str = "info"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. Raises StartRefused with every fault of it, each with its variable's name."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field, read in READERS.items():
+        text = environ.get(field.upper(), "")
+        if not text:
+            continue
+        try:
+            values[field] = read(text)
+        except ValueError as error:
+            faults.append(f"{field.upper()}={text!r} {error}")
+    faults += _missing(values, faults)
+    if faults:
+        raise StartRefused("the environment cannot be used: " + "; ".join(faults))
+    return Settings(**values)
+
+
+def _missing(values: Mapping[str, Any], faults: list[str]) -> list[str]:
+    """A manifest in S3 is only taken with the version and digest that pin it."""
+    uri = values.get("model_manifest_uri", "")
+    if not uri:
+        return (
+            []
+            if any(fault.startswith("MODEL_MANIFEST_URI=") for fault in faults)
+            else ["MODEL_MANIFEST_URI is missing"]
+        )
+    if not uri.startswith("s3://"):
+        return []
+    pins = ("model_manifest_version_id", "model_manifest_sha256")
+    said = " ".join(faults)
+    return [
+        f"{pin.upper()} is missing (an s3:// manifest must be pinned)"
+        for pin in pins
+        if pin not in values and pin.upper() not in said
+    ]
+
+
+def _uri(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "s3" and parts.netloc and parts.path.strip("/"):
+        return text
+    if parts.scheme == "file" and parts.path.startswith("/"):
+        return text
+    raise ValueError("is neither s3://bucket/key nor file:///absolute/path")
+
+
+def _number(kind: type[int] | type[float], lowest: float, highest: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = None
+        if number is None or not lowest <= number <= highest:
+            words = "a whole number" if kind is int else "a number"
+            raise ValueError(f"is not {words} from {lowest} to {highest}")
+        return number
+
+    return read
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text.lower()
+
+    return read
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"is not {what}")
+        return text
+
+    return read
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "model_manifest_uri": _uri,
+    "model_manifest_version_id": str,
+    "model_manifest_sha256": _matching(SHA256, "a sha256 in 64 lower-case hex digits"),
+    "model_dir": Path,
+    "release_id": _matching(RELEASE_ID, "1 to 64 of the characters 0-9 A-Z a-z . _ -"),
+    "device": _one_of(DEVICES),
+    "bind_host": str,
+    "port": _number(int, 0, 65535),
+    "admin_port": _number(int, 0, 65535),
+    "drain_s": _number(float, 0, 3600),
+    "shutdown_s": _number(float, 0, 3600),
+    "max_body_bytes": _number(int, 1, 2**40),
+    "max_rows": _number(int, 1, 2**31),
+    "max_pending": _number(int, 1, 2**20),
+    "max_model_bytes": _number(int, 1, 2**50),
+    "worker_threads": _number(int, 0, 1024),
+    "log_level": _one_of(LOG_LEVELS),
+}

@@ -1,0 +1,98 @@
+"""The user's own code: `service.py` in the working directory, with any of three functions that /predict uses.
+
+    startup() -> None                                            once, before the service is ready
+    preprocess(request: bytes, content_type: str) -> dict[str, numpy.ndarray]    the body, to the model's inputs
+    postprocess(outputs: dict[str, numpy.ndarray]) -> dict       the model's outputs, to the answer
+
+They run in worker threads, several at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from model_service.errors import StartRefused, UserCodeFailed
+from model_service.tensors import Array
+
+FILE_NAME = "service.py"
+
+
+@dataclass(frozen=True, slots=True)
+class UserCode:
+    """The functions that service.py defines; what it does not define is None."""
+
+    startup: Callable[[], None] | None = None
+    preprocess: Callable[[bytes, str], dict[str, Array]] | None = None
+    postprocess: Callable[[dict[str, Array]], dict[str, Any]] | None = None
+
+
+def load_user_code(directory: Path) -> UserCode:
+    """The functions of `directory`/service.py, none without one. Raises StartRefused if it cannot be imported."""
+    path = directory / FILE_NAME
+    if not path.is_file():
+        return UserCode()
+    module = _import(path)
+    functions = {name: getattr(module, name, None) for name in ("startup", "preprocess", "postprocess")}
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise StartRefused(f"{FILE_NAME}: `{name}` is not a function")
+    return UserCode(**functions)
+
+
+def call_startup(user_code: UserCode) -> None:
+    """Run the user's startup(), if there is one. Raises StartRefused when it raises."""
+    if user_code.startup is None:
+        return
+    try:
+        user_code.startup()
+    except Exception as error:
+        raise StartRefused(f"{FILE_NAME} startup failed: {type(error).__name__}: {error}") from error
+
+
+def call_preprocess(
+    preprocess: Callable[[bytes, str], dict[str, Array]], body: bytes, content_type: str
+) -> dict[str, Array]:
+    """What the user's preprocess made of the body. Raises UserCodeFailed."""
+    try:
+        inputs = preprocess(body, content_type)
+    except Exception as error:
+        raise UserCodeFailed(f"{FILE_NAME} preprocess failed: {type(error).__name__}") from error
+    if not isinstance(inputs, Mapping) or not all(isinstance(array, np.ndarray) for array in inputs.values()):
+        raise UserCodeFailed(f"{FILE_NAME} preprocess did not return a dict of numpy arrays")
+    return dict(inputs)
+
+
+def call_postprocess(
+    postprocess: Callable[[dict[str, Array]], dict[str, Any]], outputs: dict[str, Array]
+) -> dict[str, Any]:
+    """What the user's postprocess made of the outputs. Raises UserCodeFailed."""
+    try:
+        answer = postprocess(outputs)
+    except Exception as error:
+        raise UserCodeFailed(f"{FILE_NAME} postprocess failed: {type(error).__name__}") from error
+    if not isinstance(answer, Mapping):
+        raise UserCodeFailed(f"{FILE_NAME} postprocess did not return a dict")
+    return dict(answer)
+
+
+def _import(path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:  # for the Python files beside it
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise StartRefused(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise StartRefused(f"{FILE_NAME} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
