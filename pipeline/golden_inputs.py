@@ -41,8 +41,9 @@ class GoldenInputs:
     def as_npz(self, outputs: Mapping[str, Array]) -> bytes:
         """The published golden.npz: inputs, labels and ONNX Runtime's own outputs. The same content, the same bytes."""
         labels = {} if self.expected is None else {"expected": self.expected}
+        arrays: dict[str, Any] = self.inputs | labels | {OUTPUT_PREFIX + n: v for n, v in outputs.items()}
         file = io.BytesIO()
-        np.savez_compressed(file, **self.inputs, **labels, **{OUTPUT_PREFIX + n: v for n, v in outputs.items()})
+        np.savez_compressed(file, **arrays)
         return file.getvalue()
 
 
@@ -68,7 +69,7 @@ def load_golden(path: Path, signature: Signature) -> GoldenInputs:
         raise ConfigError(
             f"{path} has {rows} rows; at least {MIN_ROWS} are needed to judge a release.", "add labelled rows"
         )
-    return GoldenInputs(inputs, found.get("expected"))
+    return GoldenInputs(inputs, _labels(path, found))
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -106,6 +107,17 @@ def _fitted(path: Path, found: Mapping[str, Array], spec: TensorSpec) -> Array:
             f"{path}: `{spec.name}` has shape {list(array.shape)}; the model takes {list(spec.shape)} (-1: any).", hint
         )
     return _cast(path, array, spec)
+
+
+def _labels(path: Path, found: Mapping[str, Array]) -> Array | None:
+    """`expected`, one label a row, or None when the rows are not labelled."""
+    labels = found.get("expected")
+    if labels is None or labels.size == len(labels):
+        return labels if labels is None else labels.reshape(-1)
+    raise ConfigError(
+        f"{path}: `expected` has shape {list(labels.shape)}; it takes one label a row.",
+        "save the class itself, not scores: `expected=scores.argmax(axis=1)`",
+    )
 
 
 def _cast(path: Path, array: Array, spec: TensorSpec) -> Array:

@@ -85,8 +85,8 @@ def judge_quality(
 
 
 def _labels(values: Array) -> Array:
-    """Labels as text when either side might be text: 3, 3.0 and "3" are the same label."""
-    flat = values.reshape(len(values), -1)[:, 0] if values.ndim > 1 else values
-    if flat.dtype.kind == "f" and np.all(flat == np.round(flat)):
+    """Labels as text, one a row: 3, 3.0 and "3" are the same label, and so are True and 1."""
+    flat = values.reshape(len(values))
+    if flat.dtype.kind == "b" or (flat.dtype.kind == "f" and np.all(flat == np.round(flat))):
         flat = flat.astype(np.int64)
     return flat.astype(str)

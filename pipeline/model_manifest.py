@@ -77,10 +77,12 @@ def predict_section(configured: Predict, signature: Signature) -> Predict:
     )
 
 
-def sha256_of_file(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def measure(content: bytes | Path) -> tuple[str, int]:
+    """The sha256 in hex and the size in bytes, of bytes or of a file's content."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest(), len(content)
+    with content.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest(), content.stat().st_size
 
 
 def _only_one(outputs: Sequence[TensorSpec], datatypes: Sequence[str], ranks: Sequence[int]) -> str | None:

@@ -1,0 +1,227 @@
+"""`onnxship publish`: the model and its golden inputs, validated, measured and stored where nothing can change them.
+
+Every object's key holds the sha256 of its content. The manifest pins all of them by VersionId, and the task
+definition pins the manifest: what was judged here is what every task loads, today and after a rollback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from pipeline import model_manifest, onnx_model, stacks
+from pipeline.aws import s3
+from pipeline.aws.session import Aws
+from pipeline.config import Config, Model
+from pipeline.errors import ConfigError, GateRefused
+from pipeline.golden_inputs import Array, GoldenInputs, load_golden
+from pipeline.judges import judge_quality
+from pipeline.model_manifest import ManifestFile
+from pipeline.onnx_model import OnnxModel, inspect_model
+from pipeline.results import Published, Quality, Signature, Verdict
+from pipeline.waiting import Clock
+
+__all__ = ["example_request", "inspect_model", "load_golden", "publish", "write_local"]
+
+MODEL_NAME, GOLDEN_NAME, MANIFEST_NAME = "model.onnx", "golden.npz", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that passed every check: where its files are, what it answers, how good it is."""
+
+    onnx: OnnxModel
+    names: dict[str, Path]
+    golden: bytes
+    quality: Quality | None
+
+    @property
+    def signature(self) -> Signature:
+        return self.onnx.signature
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where one service's models are stored; with `dry_run` only looked for."""
+
+    aws: Aws
+    name: str
+    prefix: str
+    on_progress: Callable[[str], None]
+    dry_run: bool
+
+    def put(self, name: str, content: bytes | Path) -> s3.StoredObject:
+        """The content at its own address; a dry run gives an empty VersionId for what is not there yet."""
+        sha256, size_bytes = model_manifest.measure(content)
+        key = f"{self.prefix}/{sha256}/{name}"
+        if self.dry_run:
+            stored = s3.find(self.aws, self.name, key) or s3.StoredObject(key, "", sha256, size_bytes, reused=False)
+        else:
+            stored = s3.put_once(self.aws, self.name, key, content, sha256=sha256)
+        verb = "is there already" if stored.reused else "would be stored" if self.dry_run else "stored"
+        self.on_progress(f"{name} ({stored.size_bytes} bytes) {verb}: s3://{self.name}/{key}")
+        return stored
+
+
+def publish(
+    config: Config,
+    aws: Aws,
+    clock: Clock,
+    *,
+    service: str,
+    live_quality: Quality | None = None,
+    on_progress: Callable[[str], None] = stacks.silent,
+    dry_run: bool = False,
+) -> Published:
+    """Validate, measure and store the service's model; the same model again stores nothing and gives the same pin.
+
+    `live_quality` is what the live release measured, for `quality.not_worse_than_live_by`. Raises ConfigError for a
+    model or golden inputs that cannot be used, GateRefused when the quality is below its floor. With `dry_run`
+    nothing is stored: VersionIds (and with them the manifest's sha256) are empty unless all is there already.
+    """
+    del clock  # every stage is called alike; nothing here waits
+    prepared = prepare(config, service, live_quality=live_quality, on_progress=on_progress)
+    remedy = "run `onnxship bootstrap` first: it makes the bucket that models are stored in"
+    bucket_name = stacks.required_outputs(aws, config.stack_name("registry"), remedy)["ArtifactBucketName"]
+    bucket = Bucket(aws, bucket_name, f"models/{service}", on_progress, dry_run)
+    files = [_pinned(name, bucket.put(name, path)) for name, path in prepared.names.items()]
+    golden = _pinned(GOLDEN_NAME, bucket.put(GOLDEN_NAME, prepared.golden))
+    if any(not file.version_id for file in (*files, golden)):
+        return _published(prepared, bucket_name, s3.StoredObject("", "", "", 0, reused=False), files[0])
+    manifest = _render(config, service, prepared, files, golden)
+    return _published(prepared, bucket_name, bucket.put(MANIFEST_NAME, manifest), files[0])
+
+
+def write_local(config: Config, service: str, directory: Path) -> Path:
+    """The manifest with the model and golden inputs beside it in `directory`; its path. Nothing of AWS is touched."""
+    prepared = prepare(config, service, enforce_quality=False)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, path in prepared.names.items():
+        (directory / name).write_bytes(path.read_bytes())
+    (directory / GOLDEN_NAME).write_bytes(prepared.golden)
+    files = [_beside(directory / name) for name in prepared.names]
+    manifest = directory / MANIFEST_NAME
+    manifest.write_bytes(_render(config, service, prepared, files, _beside(directory / GOLDEN_NAME)))
+    return manifest
+
+
+def example_request(config: Config, service: str) -> dict[str, Any]:
+    """A body for `POST /predict`: the first golden row."""
+    model = config.services[service].model
+    golden = load_golden(config.file(model.golden), inspect_model(config.file(model.path)))
+    rows = {name: array[0].tolist() for name, array in golden.inputs.items()}
+    return {"input": next(iter(rows.values())) if len(rows) == 1 else rows}
+
+
+def prepare(
+    config: Config,
+    service: str,
+    *,
+    live_quality: Quality | None = None,
+    enforce_quality: bool = True,
+    on_progress: Callable[[str], None] = stacks.silent,
+) -> Prepared:
+    """The service's model and golden inputs, checked against each other, with ONNX Runtime's own answers."""
+    model = config.services[service].model
+    loaded = onnx_model.load_model(config.file(model.path))
+    golden = load_golden(config.file(model.golden), loaded.signature)
+    answers = loaded.answers(golden.inputs)
+    _refuse_unbatched(loaded, answers, golden.rows)
+    quality, verdict, reason = _measured(model, loaded.signature, golden, answers, live_quality)
+    on_progress(
+        f"{loaded.path.name}: IR version {loaded.signature.ir_version}, opset {loaded.signature.opset}; {reason}"
+    )
+    if verdict is not Verdict.PASS and enforce_quality:
+        raise GateRefused(
+            f"{loaded.path.name}: {reason}.",
+            "train a better model, or correct the labels in services.<name>.model.golden",
+        )
+    names = {MODEL_NAME: loaded.files[0]} | {path.name: path for path in loaded.files[1:]}
+    return Prepared(loaded, names, golden.as_npz(answers), quality)
+
+
+def _refuse_unbatched(loaded: OnnxModel, answers: Mapping[str, Array], rows: int) -> None:
+    for name, value in answers.items():
+        if value.shape[:1] != (rows,):
+            raise ConfigError(
+                f"{loaded.path.name}: for {rows} rows output `{name}` has shape {list(value.shape)}; the batch must "
+                "be its first axis.",
+                "export the model with the batch as first axis of every input and output",
+            )
+
+
+def _measured(
+    model: Model,
+    signature: Signature,
+    golden: GoldenInputs,
+    answers: Mapping[str, Array],
+    live: Quality | None,
+) -> tuple[Quality | None, Verdict, str]:
+    """The model's quality on the labelled rows; without labels `quality: none`, said aloud."""
+    floor = model.quality
+    if golden.expected is None:
+        if floor is None:
+            return None, Verdict.PASS, "quality: none (the golden inputs have no labels)"
+        raise ConfigError(
+            f"services.<name>.model.quality is set, but {model.golden} has no array `expected`.",
+            "save the labels with `numpy.savez(path, X=X, expected=y)`, or remove `quality`",
+        )
+    predictions = _predicted_labels(model, signature, answers)
+    if predictions is None:
+        if floor is None:
+            return None, Verdict.PASS, "quality: none (the model has no label output to compare)"
+        raise ConfigError(
+            f"{model.path} has no label output, so its accuracy cannot be measured.",
+            "name it with services.<name>.model.predict.label or .probabilities, or remove `quality`",
+        )
+    loss = floor.not_worse_than_live_by if floor else None
+    verdict, reason, quality = judge_quality(
+        predictions,
+        golden.expected,
+        metric=floor.metric if floor else "accuracy",
+        at_least=floor.at_least if floor else 0.0,
+        not_below=live.value - loss if live and loss is not None else None,
+    )
+    return quality, verdict, reason
+
+
+def _predicted_labels(model: Model, signature: Signature, answers: Mapping[str, Array]) -> Array | None:
+    predict = model_manifest.predict_section(model.predict, signature)
+    if predict.label:
+        return answers[predict.label]
+    return np.argmax(answers[predict.probabilities], axis=1) if predict.probabilities else None
+
+
+def _render(config: Config, service: str, prepared: Prepared, files: list[ManifestFile], golden: ManifestFile) -> bytes:
+    model = config.services[service].model
+    return model_manifest.render(service, files, golden, prepared.signature, model, onnxruntime.__version__)
+
+
+def _pinned(name: str, stored: s3.StoredObject) -> ManifestFile:
+    return ManifestFile(name, stored.sha256, stored.size_bytes, stored.key, stored.version_id)
+
+
+def _beside(path: Path) -> ManifestFile:
+    return ManifestFile(path.name, *model_manifest.measure(path))
+
+
+def _published(prepared: Prepared, bucket: str, manifest: s3.StoredObject, model: ManifestFile) -> Published:
+    return Published(
+        bucket=bucket,
+        manifest_key=manifest.key,
+        manifest_version_id=manifest.version_id,
+        manifest_sha256=manifest.sha256,
+        model_sha256=model.sha256,
+        model_bytes=sum(path.stat().st_size for path in prepared.names.values()),
+        ir_version=prepared.signature.ir_version,
+        opset=prepared.signature.opset,
+        inputs=prepared.signature.inputs,
+        outputs=prepared.signature.outputs,
+        quality=prepared.quality,
+        reused=manifest.reused,
+    )
