@@ -83,7 +83,7 @@ def test_the_same_model_again_is_the_same_pin(config: Config, aws: Aws, clock: F
     first = publish(config, aws, clock, service=SERVICE)
     second = publish(config, aws, clock, service=SERVICE)
 
-    assert (False, True) == (first.reused, second.reused)
+    assert (first.reused, second.reused) == (False, True)
     assert first.manifest_version_id == second.manifest_version_id
     versions = aws.call("s3", "list_object_versions", Bucket=first.bucket)["Versions"]
     assert len({version["Key"] for version in versions}) == len(versions)
@@ -143,8 +143,8 @@ def test_a_dry_run_stores_nothing(config: Config, aws: Aws, clock: FakeClock) ->
 
     published = publish(config, aws, clock, service=SERVICE, dry_run=True, on_progress=lines.append)
 
-    assert "" == published.manifest_version_id
-    assert 2 == sum("would be stored" in line for line in lines)
+    assert published.manifest_version_id == ""
+    assert sum("would be stored" in line for line in lines) == 2
     assert "Versions" not in aws.call("s3", "list_object_versions", Bucket=published.bucket)
 
 
@@ -169,7 +169,7 @@ def test_external_weights_are_published_too(config: Config, aws: Aws, clock: Fak
     published = publish(config, aws, clock, service=SERVICE)
 
     manifest = json.loads(read(aws, published.bucket, published.manifest_key, published.manifest_version_id))
-    assert ["model.onnx", "weights.data"] == [file["name"] for file in manifest["files"]]
+    assert [file["name"] for file in manifest["files"]] == ["model.onnx", "weights.data"]
 
 
 def test_a_local_copy_needs_no_aws(config: Config, tmp_path: Path) -> None:
