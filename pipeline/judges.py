@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, Protocol
@@ -90,3 +90,70 @@ def _labels(values: Array) -> Array:
     if flat.dtype.kind == "b" or (flat.dtype.kind == "f" and np.all(flat == np.round(flat))):
         flat = flat.astype(np.int64)
     return flat.astype(str)
+
+
+def judge_parity(
+    expected: Mapping[str, Array], answered: Mapping[str, Array], *, rtol: float, atol: float
+) -> tuple[Verdict, str, dict[str, float | int | str]]:
+    """The server's outputs against ONNX Runtime's own, each within |difference| <= atol + rtol * |expected|.
+
+    Integers, booleans and text must be equal. An output that is missing fails; nothing expected is no data.
+    """
+    if not expected or any(len(values) == 0 for values in expected.values()):
+        return Verdict.INCONCLUSIVE, "there are no recorded outputs to compare with", {}
+    numbers: dict[str, float | int | str] = {}
+    faults = []
+    for name, values in expected.items():
+        fault, largest = _difference(values, answered.get(name), rtol, atol)
+        numbers |= {} if largest is None else {f"{name}_max_difference": largest}
+        faults += [f"`{name}` {fault}"] if fault else []
+    if faults:
+        return Verdict.FAIL, "; ".join(faults), numbers
+    rows = len(next(iter(expected.values())))
+    return Verdict.PASS, f"{len(expected)} outputs equal ONNX Runtime's own on {rows} rows", numbers
+
+
+def _difference(expected: Array, answered: Array | None, rtol: float, atol: float) -> tuple[str, float | None]:
+    """What is wrong with an output ("" when nothing is), and the largest difference when it is of floats."""
+    if answered is None:
+        return "is not among the answers", None
+    if answered.shape != expected.shape:
+        return f"has shape {list(answered.shape)}, not {list(expected.shape)}", None
+    if expected.dtype.kind != "f":
+        wrong = int(np.count_nonzero(answered.astype(str) != expected.astype(str)))
+        return (f"differs in {wrong} of {expected.size} values" if wrong else ""), None
+    if answered.dtype.kind not in "fiu":
+        return f"holds {answered.dtype} values, not numbers", None
+    close = np.isclose(answered.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True)
+    with np.errstate(invalid="ignore"):
+        distances = np.abs(answered.astype(np.float64) - expected.astype(np.float64))
+    largest = float(np.nanmax(distances)) if np.isfinite(distances).any() else 0.0
+    wrong = int(np.count_nonzero(~close))
+    return (f"differs in {wrong} of {expected.size} values, by up to {largest:g}" if wrong else ""), largest
+
+
+def judge_load(
+    *, requests: int, failures: int, p99_ms: float, statuses: Mapping[str, int], releases: Mapping[str, int],
+    release_id: str | None, min_requests: int, max_p99_ms: float, max_failure_ratio: float,
+) -> tuple[Verdict, str]:  # fmt: skip
+    """A load test against its thresholds. Too few requests, or answers of the edge (403, 429), decide nothing.
+
+    `releases` counts answers by the release that gave them; with `release_id` only its own may be among them.
+    """
+    edge = {status: statuses[status] for status in ("403", "429") if statuses.get(status)}
+    if edge:
+        said = ", ".join(f"{count} x {status}" for status, count in edge.items())
+        return Verdict.INCONCLUSIVE, f"the edge answered instead of the model: {said}"
+    strangers = {name: count for name, count in releases.items() if release_id and name != release_id}
+    if strangers:
+        said = ", ".join(f"{count} by `{name or 'unknown'}`" for name, count in strangers.items())
+        return Verdict.FAIL, f"answers came from other releases than `{release_id}`: {said}"
+    ratio = failures / requests if requests else 1.0
+    # Many failures decide even when they kept the number of requests low: a server that hangs answers few.
+    if requests and ratio > max_failure_ratio and failures > max_failure_ratio * min_requests:
+        return Verdict.FAIL, f"{failures} of {requests} requests failed ({ratio:.2%}; at most {max_failure_ratio:.2%})"
+    if requests < min_requests:
+        return Verdict.INCONCLUSIVE, f"{requests} requests are too few to judge; at least {min_requests}"
+    if p99_ms > max_p99_ms:
+        return Verdict.FAIL, f"p99 {p99_ms:.1f} ms is above {max_p99_ms:g} ms"
+    return Verdict.PASS, f"{requests} requests, {failures} failed, p99 {p99_ms:.1f} ms (at most {max_p99_ms:g})"

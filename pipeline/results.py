@@ -310,3 +310,22 @@ class Pointer:
     git_sha: str
     committed_at: str
     moved_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """A target of the load balancer: `initial`, `healthy`, `unhealthy`, `draining` or `unused`, and why."""
+
+    target: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One event of CloudWatch Logs; `stream` ends with the task's id."""
+
+    event_id: str
+    timestamp_ms: int
+    stream: str
+    message: str

@@ -28,7 +28,7 @@ class Document:
     read_at: datetime
 
 
-class Lost(Exception):  # noqa: N818 - caught by the ledger and the lock, which say it in their own words
+class Lost(Exception):
     """Somebody else wrote the key first."""
 
 

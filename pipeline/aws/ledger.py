@@ -130,7 +130,9 @@ class Ledger:
 
     def history(self, limit: int = 20) -> tuple[Record, ...]:
         """The latest records, newest first."""
-        written = [entry for entry in list_keys(self.aws, self.bucket, self.prefix) if entry[0].endswith("/record.json")]
+        written = [
+            entry for entry in list_keys(self.aws, self.bucket, self.prefix) if entry[0].endswith("/record.json")
+        ]
         newest = sorted(written, key=lambda entry: (entry[1], entry[0]), reverse=True)[:limit]
         documents = [read_document(self.aws, self.bucket, key) for key, _ in newest]
         records = [_record(document.content) for document in documents if document]

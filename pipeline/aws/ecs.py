@@ -1,0 +1,245 @@
+"""Amazon ECS: services, service deployments and revisions, tasks; pure request builders above, senders below.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pipeline.aws.session import Aws
+from pipeline.errors import AwsError
+
+RUNNING_STATUSES = ("PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS")
+ENDED_STATUSES = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An ECS service as DescribeServices shows it."""
+
+    arn: str
+    name: str
+    status: str
+    task_definition: str
+    desired_count: int
+    running_count: int
+    pending_count: int
+    strategy: str
+    rollback_alarms: tuple[str, ...]
+    hook_stages: tuple[str, ...]
+    events: tuple[tuple[datetime, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A lifecycle hook of a deployment that has begun."""
+
+    hook_id: str
+    target_type: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A service deployment. `stage` is an open string: AWS adds stages without changing its model."""
+
+    arn: str
+    service_arn: str
+    status: str
+    status_reason: str
+    stage: str
+    created_at: datetime | None
+    target_revision: str
+    source_revisions: tuple[str, ...]
+    production_weight: float
+    hooks: tuple[Hook, ...]
+    rollback_reason: str
+    rollback_revision: str
+    triggered_alarms: tuple[str, ...]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED_STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A service revision: which task definition and which image digests ran or run."""
+
+    arn: str
+    task_definition: str
+    image_digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedTask:
+    """Why a task is not running any more."""
+
+    arn: str
+    created_at: datetime | None
+    stop_code: str
+    reason: str
+    exit_codes: tuple[tuple[str, int | None, str], ...]
+
+    @property
+    def task_id(self) -> str:
+        return self.arn.rsplit("/", 1)[-1]
+
+
+def update_service_request(cluster: str, service: str, task_definition_arn: str) -> dict[str, Any]:
+    """Start a deployment; the deployment configuration stays as the template wrote it."""
+    return {"cluster": cluster, "service": service, "taskDefinition": task_definition_arn}
+
+
+def continue_request(deployment_arn: str, hook_id: str, action: str) -> dict[str, Any]:
+    """Answer a PAUSE hook with CONTINUE or ROLLBACK."""
+    return {"serviceDeploymentArn": deployment_arn, "hookId": hook_id, "action": action}
+
+
+def stop_request(deployment_arn: str) -> dict[str, Any]:
+    """Stop a deployment and go back to the source revision."""
+    return {"serviceDeploymentArn": deployment_arn, "stopType": "ROLLBACK"}
+
+
+def register_task_definition(aws: Aws, request: dict[str, Any]) -> dict[str, Any]:
+    return dict(aws.call("ecs", "register_task_definition", **request)["taskDefinition"])
+
+
+def describe_task_definition(aws: Aws, name: str) -> dict[str, Any] | None:
+    """The task definition (a family means its latest ACTIVE revision) with its tags, or None."""
+    try:
+        answer = aws.call("ecs", "describe_task_definition", taskDefinition=name, include=["TAGS"])
+    except AwsError as error:
+        if error.code == "ClientException":  # ECS's answer to a family or revision it does not know
+            return None
+        raise
+    return {**answer["taskDefinition"], "tags": answer.get("tags", [])}
+
+
+def describe_service(aws: Aws, cluster: str, service: str) -> Service | None:
+    """The service, or None when there is none (any more)."""
+    try:
+        found = aws.call("ecs", "describe_services", cluster=cluster, services=[service])["services"]
+    except AwsError as error:
+        if error.code in ("ClusterNotFoundException", "ServiceNotFoundException"):
+            return None
+        raise
+    return _service(found[0]) if found and found[0]["status"] != "INACTIVE" else None
+
+
+def update_service(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> None:
+    aws.call("ecs", "update_service", **update_service_request(cluster, service, task_definition_arn))
+
+
+def list_deployments(
+    aws: Aws, cluster: str, service: str, statuses: tuple[str, ...] = ()
+) -> tuple[tuple[str, datetime | None], ...]:
+    """ARN and creation time of the service's deployments, newest first."""
+    request: dict[str, Any] = {"cluster": cluster, "service": service}
+    if statuses:
+        request["status"] = list(statuses)
+    briefs: list[dict[str, Any]] = []
+    while True:
+        answer = aws.call("ecs", "list_service_deployments", **request)
+        briefs += answer["serviceDeployments"]
+        if not answer.get("nextToken"):
+            break
+        request["nextToken"] = answer["nextToken"]
+    briefs.sort(key=lambda brief: brief["createdAt"].timestamp() if brief.get("createdAt") else 0.0, reverse=True)
+    return tuple((brief["serviceDeploymentArn"], brief.get("createdAt")) for brief in briefs)
+
+
+def describe_deployment(aws: Aws, arn: str) -> Deployment | None:
+    """The deployment, or None when ECS does not know it (yet, or any more)."""
+    found = aws.call("ecs", "describe_service_deployments", serviceDeploymentArns=[arn])
+    return _deployment(found["serviceDeployments"][0]) if found["serviceDeployments"] else None
+
+
+def describe_revision(aws: Aws, arn: str) -> Revision | None:
+    found = aws.call("ecs", "describe_service_revisions", serviceRevisionArns=[arn])["serviceRevisions"]
+    if not found:
+        return None
+    images = found[0].get("containerImages", [])
+    digests = tuple(image.get("imageDigest") or image.get("image", "").partition("@")[2] for image in images)
+    return Revision(arn, found[0].get("taskDefinition", ""), tuple(digest for digest in digests if digest))
+
+
+def continue_deployment(aws: Aws, deployment_arn: str, hook_id: str, action: str) -> None:
+    aws.call("ecs", "continue_service_deployment", **continue_request(deployment_arn, hook_id, action))
+
+
+def stop_deployment(aws: Aws, deployment_arn: str) -> None:
+    aws.call("ecs", "stop_service_deployment", **stop_request(deployment_arn))
+
+
+def list_task_arns(aws: Aws, cluster: str, service: str, desired_status: str = "RUNNING") -> list[str]:
+    return list(
+        aws.pages("ecs", "list_tasks", "taskArns", cluster=cluster, serviceName=service, desiredStatus=desired_status)
+    )
+
+
+def stopped_tasks(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> tuple[StoppedTask, ...]:
+    """The stopped tasks of one task definition; ECS forgets them after about an hour."""
+    arns = list_task_arns(aws, cluster, service, "STOPPED")
+    stopped: list[StoppedTask] = []
+    for start in range(0, len(arns), 100):  # DescribeTasks takes 100 at most
+        described = aws.call("ecs", "describe_tasks", cluster=cluster, tasks=arns[start : start + 100])["tasks"]
+        stopped += [_stopped(task) for task in described if task["taskDefinitionArn"] == task_definition_arn]
+    return tuple(stopped)
+
+
+def _service(described: dict[str, Any]) -> Service:
+    configuration = described.get("deploymentConfiguration") or {}
+    alarms = configuration.get("alarms") or {}
+    guards = bool(alarms.get("enable")) and bool(alarms.get("rollback"))
+    hooks = configuration.get("lifecycleHooks") or []
+    return Service(
+        arn=described["serviceArn"],
+        name=described["serviceName"],
+        status=described["status"],
+        task_definition=described.get("taskDefinition", ""),
+        desired_count=described.get("desiredCount", 0),
+        running_count=described.get("runningCount", 0),
+        pending_count=described.get("pendingCount", 0),
+        strategy=configuration.get("strategy", "ROLLING"),
+        rollback_alarms=tuple(alarms.get("alarmNames") or ()) if guards else (),
+        hook_stages=tuple(stage for hook in hooks for stage in hook.get("lifecycleStages", ())),
+        events=tuple((event["createdAt"], event["message"]) for event in described.get("events") or ()),
+    )
+
+
+def _deployment(described: dict[str, Any]) -> Deployment:
+    target = described.get("targetServiceRevision") or {}
+    rollback = described.get("rollback") or {}
+    return Deployment(
+        arn=described["serviceDeploymentArn"],
+        service_arn=described.get("serviceArn") or "",
+        status=described.get("status", ""),
+        status_reason=described.get("statusReason") or "",
+        stage=described.get("lifecycleStage") or "",
+        created_at=described.get("createdAt"),
+        target_revision=target.get("arn") or "",
+        source_revisions=tuple(source["arn"] for source in described.get("sourceServiceRevisions") or ()),
+        production_weight=float(target.get("requestedProductionTrafficWeight") or 0.0),
+        hooks=tuple(
+            Hook(hook["hookId"], hook.get("targetType", ""), hook.get("status", ""))
+            for hook in described.get("lifecycleHookDetails") or ()
+        ),
+        rollback_reason=rollback.get("reason") or "",
+        rollback_revision=rollback.get("serviceRevisionArn") or "",
+        triggered_alarms=tuple((described.get("alarms") or {}).get("triggeredAlarmNames") or ()),
+    )
+
+
+def _stopped(task: dict[str, Any]) -> StoppedTask:
+    exits = [(c["name"], c.get("exitCode"), c.get("reason") or "") for c in task.get("containers") or ()]
+    return StoppedTask(
+        arn=task["taskArn"],
+        created_at=task.get("createdAt"),
+        stop_code=task.get("stopCode") or "",
+        reason=task.get("stoppedReason") or "",
+        exit_codes=tuple(exits),
+    )

@@ -1,0 +1,53 @@
+"""Why tasks of a new revision do not come up: stop reasons, exit codes and last log lines, in words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pipeline.aws.ecs import Service, StoppedTask, stopped_tasks
+from pipeline.aws.logs import last_lines
+from pipeline.aws.session import Aws
+from pipeline.deployment.place import Place
+
+SHOWN_TASKS = 3
+SHOWN_LINES = 8
+NO_FAILURE = ("UserInitiated", "SpotInterruption", "TerminationNotice")
+# ECS tells of failed placement in service events alone, and these are text alone:
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
+PLACEMENT_MESSAGES = ("unable to place a task", "failed to launch a task", "was unable to assume the role")
+
+
+def failed_tasks(aws: Aws, place: Place, task_definition_arn: str, since: datetime | None) -> tuple[StoppedTask, ...]:
+    """The tasks of this revision that stopped by themselves since the deployment began."""
+    stopped = stopped_tasks(aws, place.cluster, place.service, task_definition_arn)
+    return tuple(
+        task
+        for task in stopped
+        if task.stop_code not in NO_FAILURE and not (since and task.created_at and task.created_at < since)
+    )
+
+
+def placement_failure(service: Service | None, since: datetime | None) -> str:
+    """The service event that says a task cannot be placed, or "" when there is none since the deployment began."""
+    for at, message in service.events if service else ():
+        if (since is None or at >= since) and any(words in message for words in PLACEMENT_MESSAGES):
+            return message
+    return ""
+
+
+def explain_tasks(aws: Aws, place: Place, tasks: tuple[StoppedTask, ...]) -> tuple[str, ...]:
+    """A line per stopped task with its reason and exit codes, and its last log lines beneath."""
+    lines: list[str] = []
+    for task in tasks[-SHOWN_TASKS:]:
+        lines.append(f"task {task.task_id}: {task.reason or task.stop_code or 'stopped'}{_exits(task)}")
+        lines += [f"  | {line}" for line in last_lines(aws, place.log_group, task.task_id, SHOWN_LINES)]
+    return tuple(lines)
+
+
+def _exits(task: StoppedTask) -> str:
+    words = []
+    for name, exit_code, reason in task.exit_codes:
+        if exit_code is not None or reason:
+            code = f"exit code {exit_code}" if exit_code is not None else ""
+            words.append(f"{name}: {', '.join(part for part in (code, reason) if part)}")
+    return f" ({'; '.join(words)})" if words else ""

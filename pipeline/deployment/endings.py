@@ -1,0 +1,115 @@
+"""How a deployment ended: the result, or the error with the exit code that fits what production saw.
+
+3: the release never had production weight. 4: it had, and has none now. 5: a person must look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.aws.ecs import Deployment, StoppedTask, describe_revision
+from pipeline.aws.session import Aws
+from pipeline.deployment.diagnosis import explain_tasks
+from pipeline.deployment.place import Place
+from pipeline.errors import GateRefused, PipelineError, RolledBack, StateUnknown
+from pipeline.results import GateResult, RolledOut, StageSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why this run turned the release down, and the evidence."""
+
+    reason: str
+    lines: tuple[str, ...] = ()
+    tasks: tuple[StoppedTask, ...] = ()
+
+    def explain(self, aws: Aws, place: Place) -> tuple[str, ...]:
+        """The evidence as lines; log lines are read late, when the tasks have had time to write them."""
+        return self.lines + explain_tasks(aws, place, self.tasks)
+
+    def error(self, place: Place, details: tuple[str, ...]) -> GateRefused:
+        return GateRefused(
+            f"The release was refused before production saw it: {self.reason}.",
+            f"correct it and run `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`",
+            details=details,
+        )
+
+
+def conclude(
+    aws: Aws, place: Place, deployment: Deployment, *, task_definition_arn: str, image_digest: str,
+    refusal: Refusal | None, had_production: bool, gates: tuple[GateResult, ...],
+    stages: tuple[StageSpan, ...], duration_s: float,
+) -> RolledOut | PipelineError:  # fmt: skip
+    """The result of a deployment that is over, or the error that it means."""
+    if deployment.status == "SUCCESSFUL":
+        if refusal:
+            return _contradiction(
+                place, deployment, f"ECS finished it although it was to be rolled back: {refusal.reason}"
+            )
+        if problem := _mismatch(aws, deployment, task_definition_arn, image_digest):
+            return _contradiction(place, deployment, problem)
+        return RolledOut(
+            service_arn=deployment.service_arn, deployment_arn=deployment.arn, task_definition_arn=task_definition_arn,
+            image_digest=image_digest, status=deployment.status, gates=gates, stages=stages,
+            production_url=place.production_url, duration_s=round(duration_s, 3),
+        )  # fmt: skip
+    if deployment.status == "ROLLBACK_SUCCESSFUL" and deployment.rollback_revision == deployment.target_revision:
+        return _contradiction(place, deployment, "ECS rolled back to the very revision it was rolling out")
+    if had_production:
+        return _after_production(place, deployment)
+    return _before_production(aws, place, deployment, refusal)
+
+
+def gate_lines(results: tuple[GateResult, ...]) -> tuple[str, ...]:
+    """A line per gate: verdict, reason, and the numbers it rests on."""
+    return tuple(
+        f"{r.name}: {r.verdict} - {r.reason}"
+        + (f" [{', '.join(f'{name} {value}' for name, value in r.numbers.items())}]" if r.numbers else "")
+        for r in results
+    )
+
+
+def _mismatch(aws: Aws, deployment: Deployment, task_definition_arn: str, image_digest: str) -> str:
+    revision = describe_revision(aws, deployment.target_revision)
+    if revision is None or revision.task_definition != task_definition_arn:
+        return (
+            f"its task definition is {revision.task_definition if revision else 'unknown'}, not {task_definition_arn}"
+        )
+    if image_digest not in revision.image_digests:
+        return f"its image is {', '.join(revision.image_digests) or 'unknown'}, not {image_digest}"
+    return ""
+
+
+def _before_production(aws: Aws, place: Place, deployment: Deployment, refusal: Refusal | None) -> PipelineError:
+    is_first = not deployment.source_revisions
+    if deployment.status != "ROLLBACK_SUCCESSFUL" and not is_first:
+        return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
+    told = refusal or Refusal(_reasons(deployment) or f"ECS ended it as {deployment.status}")
+    details = told.explain(aws, place)
+    if is_first:
+        details += ("It was the first release: nothing was serving before, and nothing serves now.",)
+    return told.error(place, details)
+
+
+def _after_production(place: Place, deployment: Deployment) -> PipelineError:
+    if deployment.status != "ROLLBACK_SUCCESSFUL":
+        return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
+    alarms = ", ".join(deployment.triggered_alarms)
+    why = f"alarm {alarms} went off" if alarms else _reasons(deployment) or "ECS gives no reason"
+    return RolledBack(
+        f"The release had production traffic and was rolled back: {why}.",
+        f"read its tasks' output with `onnxship logs {place.options}`, correct it, and ship again",
+        details=tuple(part for part in (_reasons(deployment),) if part and part != why),
+    )
+
+
+def _contradiction(place: Place, deployment: Deployment, problem: str) -> StateUnknown:
+    return StateUnknown(
+        f"Deployment {deployment.arn} ended as {deployment.status}: {problem}.",
+        f"look what runs with `onnxship status {place.options}`; go to a known release with "
+        f"`onnxship rollback RELEASE {place.options}`",
+    )
+
+
+def _reasons(deployment: Deployment) -> str:
+    return "; ".join(dict.fromkeys(part for part in (deployment.rollback_reason, deployment.status_reason) if part))

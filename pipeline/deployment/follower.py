@@ -1,0 +1,259 @@
+"""Follows one service deployment of ours to its end, and answers its gate on the way.
+
+Each `step` looks once and acts at most once, so that a caller which waits for something else too (CloudFormation
+creating the service) can take turns with it. Only the deployment whose ARN and task definition are this release's own
+is ever answered. The lifecycle stage is an open string: AWS has added stages without changing its model.
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/blue-green-deployment-how-it-works.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.aws.ecs import (
+    ENDED_STATUSES,
+    RUNNING_STATUSES,
+    Deployment,
+    Hook,
+    StoppedTask,
+    continue_deployment,
+    describe_deployment,
+    describe_revision,
+    describe_service,
+    list_deployments,
+    stop_deployment,
+)
+from pipeline.aws.session import Aws
+from pipeline.deployment.access import open_gate
+from pipeline.deployment.diagnosis import failed_tasks, placement_failure
+from pipeline.deployment.endings import Refusal, conclude, gate_lines
+from pipeline.deployment.place import Place
+from pipeline.deployment.spans import Spans
+from pipeline.errors import AwsError, PipelineError, StateUnknown
+from pipeline.results import GateResult, RolledOut, Target, Verdict
+from pipeline.waiting import Clock
+
+Gate = Callable[[Target], GateResult]
+GATE_STAGE = "POST_TEST_TRAFFIC_SHIFT"
+STAGES_BEFORE_PRODUCTION = (
+    "", "RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", GATE_STAGE,
+    "PRE_PRODUCTION_TRAFFIC_SHIFT",
+)  # fmt: skip
+UNSEEN_LIMIT_S = 120
+MISSED_LOOKS = 5
+STOP_WAIT_S = 60
+TRANSIENT_CODES = ("", "ThrottlingException", "Throttling", "ServerException", "ServiceUnavailable", "InternalFailure")
+
+
+def ignore(_: object) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What must run when the deployment is over, and how long and how often its start may fail."""
+
+    task_definition_arn: str
+    image_digest: str
+    start_deadline_s: float
+    max_failed_tasks: int
+    runner_cidr: str | None
+
+
+@dataclass
+class Follower:
+    """One deployment, followed. `ending` is set when it is over: the result, or the error that says why not."""
+
+    aws: Aws
+    clock: Clock
+    place: Place
+    wanted: Wanted
+    gates: Sequence[Gate]
+    tell: Callable[[str], None] = ignore
+    intend: Callable[[str], None] = ignore
+    on_gate: Callable[[GateResult], None] = ignore
+    deployment_arn: str = ""
+    ending: RolledOut | PipelineError | None = None
+    refusal: Refusal | None = None
+    had_production: bool = False
+    results: tuple[GateResult, ...] = ()
+    foreign: frozenset[str] = frozenset()
+    _continued: bool = False
+    _missed: int = 0
+    _spans: Spans = field(default_factory=Spans)
+    _began_s: float | None = None
+
+    def step(self) -> bool:
+        """Look once, act at most once; true when the deployment is over."""
+        if self._began_s is None:
+            self._began_s = self.clock.monotonic()
+        deployment = self._look()
+        if deployment is None or self.ending is not None:
+            return self.ending is not None
+        self._observe(deployment)
+        if deployment.status in ENDED_STATUSES:
+            self._end(deployment)
+        elif deployment.status not in RUNNING_STATUSES:
+            raise StateUnknown(
+                f"ECS gives deployment {deployment.arn} the status `{deployment.status}`, which is unknown here.",
+                f"look at it: `onnxship status {self.place.options}`",
+            )
+        elif deployment.status in ("PENDING", "IN_PROGRESS") and not (self.refusal or self.had_production):
+            self._act(deployment)
+        return self.ending is not None
+
+    def abandon(self) -> None:
+        """The run is interrupted: before production shifts, one call that rolls back; after it, ECS bakes on."""
+        if self.ending is not None or not (self.deployment_arn or self._find()):
+            return
+        if self.had_production:
+            self.tell(
+                f"Production has shifted: ECS bakes on by itself and its alarms still roll back. "
+                f"See `onnxship status {self.place.options}`; go back with `onnxship rollback {self.place.options}`."
+            )
+            return
+        if self.refusal is None:
+            stop_deployment(self.aws, self.deployment_arn)
+        self.tell(f"Interrupted: deployment {self.deployment_arn} is being rolled back; production never shifted.")
+        deadline = self.clock.monotonic() + STOP_WAIT_S
+        while self.clock.monotonic() < deadline:
+            deployment = describe_deployment(self.aws, self.deployment_arn)
+            if deployment is None or deployment.has_ended:
+                return
+            self.clock.sleep(1)
+
+    def _look(self) -> Deployment | None:
+        try:
+            arn = self.deployment_arn or self._find()
+            deployment = describe_deployment(self.aws, arn) if arn else None
+        except AwsError as error:
+            self._missed += 1
+            if error.code not in TRANSIENT_CODES or self._missed >= MISSED_LOOKS:
+                raise
+            self.tell(f"{error.what} (looking again)")
+            return None
+        if deployment is not None:
+            self._missed = 0
+        elif self.clock.monotonic() - (self._began_s or 0.0) > UNSEEN_LIMIT_S:
+            self._vanished(arn)
+        return deployment
+
+    def _find(self) -> str:
+        """Our own deployment among the service's: the newest that is not foreign and has our task definition."""
+        for arn, _ in list_deployments(self.aws, self.place.cluster, self.place.service):
+            if arn in self.foreign:
+                continue
+            deployment = describe_deployment(self.aws, arn)
+            revision = describe_revision(self.aws, deployment.target_revision) if deployment else None
+            if revision and revision.task_definition == self.wanted.task_definition_arn:
+                self.deployment_arn = arn
+                self.tell(f"deployment {arn.rsplit('/', 1)[-1]}")
+                return arn
+        return ""
+
+    def _vanished(self, arn: str) -> None:
+        if self.refusal:
+            self.ending = self.refusal.error(self.place, ())
+            return
+        what = f"Deployment {arn} vanished." if arn else f"ECS started no deployment within {UNSEEN_LIMIT_S} s."
+        raise StateUnknown(what, f"look what runs: `onnxship status {self.place.options}`")
+
+    def _observe(self, deployment: Deployment) -> None:
+        if self._spans.observe(deployment.stage or deployment.status, self.clock):
+            self.tell(f"{deployment.status}  {deployment.stage}".rstrip())
+        if deployment.production_weight > 0 or deployment.stage not in STAGES_BEFORE_PRODUCTION:
+            # During a rollback the stages after the shift appear too; then only what was seen before counts.
+            self.had_production |= deployment.status in ("PENDING", "IN_PROGRESS")
+
+    def _act(self, deployment: Deployment) -> None:
+        waiting = [h for h in deployment.hooks if (h.target_type, h.status) == ("PAUSE", "AWAITING_ACTION")]
+        if waiting and deployment.stage == GATE_STAGE:
+            self._answer(deployment, waiting[0])
+        elif not self._continued:
+            self._watch_start(deployment)
+
+    def _answer(self, deployment: Deployment, hook: Hook) -> None:
+        if self._continued:
+            return  # ECS has the answer and has not acted on it yet
+        self._refuse_another_image(deployment)
+        if self.refusal is None:
+            self._run_gates()
+        action = "ROLLBACK" if self.refusal else "CONTINUE"
+        self.intend(f"ecs:ContinueServiceDeployment {deployment.arn} {action}")
+        continue_deployment(self.aws, deployment.arn, hook.hook_id, action)
+        self._continued = action == "CONTINUE"
+        self.had_production |= self._continued
+        self.tell(f"gate answered: {action}")
+
+    def _refuse_another_image(self, deployment: Deployment) -> None:
+        revision = describe_revision(self.aws, deployment.target_revision)
+        digests = revision.image_digests if revision else ()
+        if self.wanted.image_digest not in digests:
+            found = ", ".join(digests) or "unknown"
+            self.refusal = Refusal(f"the new tasks run image {found}, not {self.wanted.image_digest}")
+
+    def _run_gates(self) -> None:
+        with open_gate(
+            self.aws, self.clock, self.place, runner_cidr=self.wanted.runner_cidr, intend=self.intend
+        ) as target:  # fmt: skip
+            self.run_gates_on(target)
+
+    def run_gates_on(self, target: Target) -> None:
+        """Run the gates in order until one does not pass; that one is the refusal."""
+        for gate in self.gates:
+            result = _run(gate, target)
+            self.results += (result,)
+            self.on_gate(result)
+            self.tell(f"gate {result.name}: {result.verdict} - {result.reason}")
+            if result.verdict is not Verdict.PASS:
+                words = "refused" if result.verdict is Verdict.FAIL else "could not be judged"
+                self.refusal = Refusal(f"gate `{result.name}` {words}: {result.reason}", gate_lines(self.results))
+                return
+
+    def _watch_start(self, deployment: Deployment) -> None:
+        failed = failed_tasks(self.aws, self.place, self.wanted.task_definition_arn, deployment.created_at)
+        reason = self._why_not_starting(deployment, failed)
+        if not reason:
+            return
+        self.refusal = Refusal(reason, tasks=failed)
+        self.tell(f"stopping the deployment: {reason}")
+        self.intend(f"ecs:StopServiceDeployment {deployment.arn} ROLLBACK")
+        try:
+            stop_deployment(self.aws, deployment.arn)
+        except AwsError:
+            if deployment.source_revisions:
+                raise
+            # A first deployment has nothing to go back to; whoever creates the service removes it.
+            self.ending = self.refusal.error(self.place, self._explained())
+
+    def _why_not_starting(self, deployment: Deployment, failed: tuple[StoppedTask, ...]) -> str:
+        limit = self.wanted.max_failed_tasks
+        if len(failed) >= limit:
+            return f"{len(failed)} tasks of the new revision failed (rollout.max_failed_tasks: {limit})"
+        service = describe_service(self.aws, self.place.cluster, self.place.service)
+        if unplaced := placement_failure(service, deployment.created_at):
+            return f"a task could not be placed: {unplaced}"
+        waited_s = self.clock.monotonic() - (self._began_s or 0.0)
+        if waited_s >= self.wanted.start_deadline_s:
+            return f"not ready for the gate after {waited_s:.0f} s (rollout.start_deadline_s); stage {deployment.stage}"
+        return ""
+
+    def _end(self, deployment: Deployment) -> None:
+        self.ending = conclude(
+            self.aws, self.place, deployment,
+            task_definition_arn=self.wanted.task_definition_arn, image_digest=self.wanted.image_digest,
+            refusal=self.refusal, had_production=self.had_production, gates=self.results,
+            stages=self._spans.close(self.clock), duration_s=self.clock.monotonic() - (self._began_s or 0.0),
+        )  # fmt: skip
+
+    def _explained(self) -> tuple[str, ...]:
+        return self.refusal.explain(self.aws, self.place) if self.refusal else ()
+
+
+def _run(gate: Gate, target: Target) -> GateResult:
+    """A gate's own result; one that breaks off decided nothing, and that is never a pass."""
+    try:
+        return gate(target)
+    except PipelineError as error:
+        return GateResult(getattr(gate, "__name__", "gate"), Verdict.INCONCLUSIVE, str(error))

@@ -1,0 +1,125 @@
+"""Registers the task definition of a release: image by digest, model by VersionId and sha256.
+
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.aws.ecs import describe_task_definition, register_task_definition
+from pipeline.aws.session import Aws
+from pipeline.config import Config, Service
+from pipeline.results import Built, Published, TaskDefinition
+
+USER = "10001:10001"
+STOP_TIMEOUT_S = 60
+HEALTH_COMMAND = ["CMD", "python", "-m", "model_service.health"]
+START_PERIOD_S = 60
+
+
+def register(
+    config: Config, aws: Aws, *, service: str, release_id: str, built: Built, published: Published,
+    outputs: Mapping[str, str],
+) -> TaskDefinition:  # fmt: skip
+    """A revision for this release: a new one, or the family's latest when it says exactly the same.
+
+    ECS has no idempotency token here, and each retry would make another revision.
+    """
+    request = task_definition_request(
+        config, service=service, release_id=release_id, built=built, published=published, outputs=outputs
+    )  # fmt: skip
+    latest = describe_task_definition(aws, request["family"])
+    if latest is None or not contains(latest, request):
+        latest = register_task_definition(aws, request)
+    return TaskDefinition(latest["taskDefinitionArn"], latest["family"], latest["revision"])
+
+
+def task_definition_request(
+    config: Config, *, service: str, release_id: str, built: Built, published: Published, outputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """The RegisterTaskDefinition request; `outputs` are those of the runtime stack."""
+    settings = config.services[service]
+    return {
+        "family": f"{config.project}-{config.environment_name}-{service}",
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": str(settings.compute.cpu),
+        "memory": str(settings.compute.memory_mib),
+        "runtimePlatform": {"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"},
+        "executionRoleArn": outputs["ExecutionRoleArn"],
+        "taskRoleArn": outputs["TaskRoleArn"],
+        "volumes": [{"name": "models"}, {"name": "tmp"}],
+        "containerDefinitions": [_container(config, settings, release_id, built, published, outputs)],
+        "tags": [
+            {"key": "onnxship:release", "value": release_id},
+            {"key": "onnxship:git-sha", "value": built.git_sha},
+            {"key": "onnxship:service", "value": service},
+        ],
+    }
+
+
+def contains(found: object, wanted: object) -> bool:
+    """Whether `found` says everything that `wanted` says; ECS adds defaults and sorts some lists."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        same_length = isinstance(found, list) and len(found) == len(wanted)
+        return same_length and all(any(contains(entry, value) for entry in found) for value in wanted)  # type: ignore[attr-defined]
+    return found == wanted
+
+
+def _container(
+    config: Config, settings: Service, release_id: str, built: Built, published: Published, outputs: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "name": "model",
+        "image": built.image,
+        "essential": True,
+        "user": USER,
+        "readonlyRootFilesystem": True,
+        "linuxParameters": {"initProcessEnabled": True},
+        "stopTimeout": STOP_TIMEOUT_S,
+        "portMappings": [
+            {"containerPort": 8080, "name": "http", "protocol": "tcp"},
+            {"containerPort": 8081, "name": "admin", "protocol": "tcp"},
+        ],
+        "mountPoints": [
+            {"sourceVolume": "models", "containerPath": "/models", "readOnly": False},
+            {"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False},  # noqa: S108 - a path in the container
+        ],
+        "healthCheck": {
+            "command": HEALTH_COMMAND,
+            "interval": 10,
+            "timeout": 5,
+            "retries": 3,
+            "startPeriod": START_PERIOD_S,
+        },
+        "environment": _environment(settings, release_id, published),
+        "secrets": [{"name": name, "valueFrom": arn} for name, arn in sorted(settings.secrets.items())],
+        "logConfiguration": {
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-group": outputs["LogGroupName"],
+                "awslogs-region": config.environment.region,
+                "awslogs-stream-prefix": "model",
+            },
+        },
+    }
+
+
+def _environment(settings: Service, release_id: str, published: Published) -> list[dict[str, str]]:
+    """The pipeline's own names stand above the user's: they say what the release is."""
+    values = {
+        **settings.environment,
+        "PORT": "8080",
+        "ADMIN_PORT": "8081",
+        "MODEL_DIR": "/models",
+        "MODEL_MANIFEST_URI": f"s3://{published.bucket}/{published.manifest_key}",
+        "MODEL_MANIFEST_VERSION_ID": published.manifest_version_id,
+        "MODEL_MANIFEST_SHA256": published.manifest_sha256,
+        "RELEASE_ID": release_id,
+        "DEVICE": "cpu",
+    }
+    return [{"name": name, "value": value} for name, value in sorted(values.items())]

@@ -1,0 +1,90 @@
+"""Puts a release into production: a gated deployment by ECS, or the first one, while its stack is created."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.aws.session import Aws
+from pipeline.config import Config
+from pipeline.deployment.follower import Follower, Gate, ignore
+from pipeline.deployment.place import find_place_at_creation
+from pipeline.deployment.switch import finish, follow, give_up, switch, wanted
+from pipeline.errors import GateRefused
+from pipeline.results import GateResult, RolledOut
+from pipeline.waiting import Clock
+
+
+def rollout(
+    config: Config, aws: Aws, clock: Clock, gates: Sequence[Gate], *,
+    service: str, release_id: str, task_definition_arn: str, image_digest: str,
+    on_progress: Callable[[str], None] = ignore, intend: Callable[[str], None] = ignore,
+    on_gate: Callable[[GateResult], None] = ignore,
+) -> RolledOut:  # fmt: skip
+    """Deploy a release over the one that serves; the gates decide on the test listener.
+
+    `intend` is called with the call's name before each call that changes something (the fence and the draft).
+    Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another deployment runs.
+    """
+    on_progress(f"rolling out release {release_id}: {task_definition_arn}")
+    return switch(
+        config, aws, clock, gates,
+        service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
+        tell=on_progress, intend=intend, on_gate=on_gate,
+    )  # fmt: skip
+
+
+@dataclass
+class FirstRollout:
+    """The deployment that the creation of a service is, followed between CloudFormation's own polls.
+
+    `step` at every poll while the stack is created; `finish` when CloudFormation has ended, well or not. When
+    `refused` is set, the stack cannot complete any more: delete it, then `finish` raises the reason.
+    """
+
+    config: Config
+    aws: Aws
+    clock: Clock
+    gates: Sequence[Gate]
+    service: str
+    release_id: str
+    task_definition_arn: str
+    image_digest: str
+    on_progress: Callable[[str], None] = ignore
+    intend: Callable[[str], None] = ignore
+    on_gate: Callable[[GateResult], None] = ignore
+    _follower: Follower | None = field(default=None, init=False)
+
+    @property
+    def refused(self) -> bool:
+        """Whether this run has turned the release down."""
+        return self._follower is not None and self._follower.refusal is not None
+
+    def step(self) -> bool:
+        """Look once, act at most once; true when the deployment is over."""
+        if self._follower is None:
+            place = find_place_at_creation(self.config, self.aws, self.service)
+            if place is None:
+                return False
+            limits = wanted(self.config, self.service, self.task_definition_arn, self.image_digest)
+            self._follower = Follower(
+                self.aws, self.clock, place, limits, self.gates, self.on_progress, self.intend, self.on_gate
+            )  # fmt: skip
+        return self._follower.step()
+
+    def abandon(self) -> None:
+        """The run is interrupted: stop the deployment; CloudFormation then removes what it created."""
+        if self._follower is not None:
+            give_up(self._follower)
+
+    def finish(self) -> RolledOut:
+        """The result of the first release, or the error that says why it does not serve."""
+        if self._follower is None:
+            self.step()
+        if self._follower is None:
+            raise GateRefused(
+                f"Release {self.release_id} was never started: CloudFormation did not create its service.",
+                "correct what CloudFormation's events above name, and run `onnxship ship` again",
+            )
+        follow(self._follower, self.config.poll_interval_s, self.config.services[self.service].rollout.start_deadline_s)
+        return finish(self._follower)
