@@ -1,0 +1,162 @@
+"""`onnxship build`: one linux/amd64 image in ECR, found again by its commit and by its content.
+
+Tags: `<git sha>-<target>-<12 hex of the context's digest>`, with `-dirty` when the tree is not committed, and
+`content-<target>-<12 hex>`. An image with the same content is never built twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import stacks
+from pipeline.aws import ecr, registry
+from pipeline.aws.session import Aws
+from pipeline.building import docker, git
+from pipeline.building.context import BuildContext, build_context
+from pipeline.building.oci import MANIFEST_TYPE, oci_image
+from pipeline.config import Config
+from pipeline.errors import ConfigError, StateUnknown
+from pipeline.results import Built
+from pipeline.waiting import Clock
+
+BOOTSTRAP_FIRST = "run `onnxship bootstrap` first: it makes the repository that images are pushed to"
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The environment's ECR repository."""
+
+    aws: Aws
+    name: str
+    uri: str
+    on_progress: Callable[[str], None]
+
+
+def build(
+    config: Config,
+    aws: Aws,
+    clock: Clock,
+    *,
+    service: str,
+    git_sha: str | None = None,
+    allow_dirty: bool = False,
+    on_progress: Callable[[str], None] = stacks.silent,
+    dry_run: bool = False,
+) -> Built:
+    """Build and push the service's image, or find the one that is there already.
+
+    `git_sha` stands for the commit where there is no repository (a source archive in CI). Raises ConfigError for an
+    uncommitted tree unless `allow_dirty`, and for an image that is not linux/amd64. With `dry_run` nothing is built
+    or tagged; `image_digest` is empty when there is no such image yet.
+    """
+    del clock  # every stage is called alike; nothing here waits
+    context = build_context(config, service)
+    identity = git.identify(config.directory, _release_paths(config, service, context), sha=git_sha)
+    if not allow_dirty:
+        git.refuse_dirty(identity)
+    outputs = stacks.required_outputs(aws, config.stack_name("registry"), BOOTSTRAP_FIRST)
+    repository = Repository(aws, outputs["RepositoryName"], outputs["RepositoryUri"], on_progress)
+    tag = f"{identity.sha}-{context.target}-{context.digest[:12]}{'-dirty' if identity.is_dirty else ''}"
+    content_tag = f"content-{context.target}-{context.digest[:12]}"
+    digest = _present(repository, (tag, content_tag))
+    is_reused = digest is not None
+    if dry_run:
+        on_progress(f"{'would reuse' if is_reused else 'would build and push'} {repository.uri}:{tag}")
+    else:
+        digest = digest or _build_and_push(context, repository, tag)
+        _tag(repository, digest, (tag, content_tag))
+    return Built(
+        repository_uri=repository.uri,
+        tag=tag,
+        image_digest=digest or "",
+        context_digest=context.digest,
+        git_sha=identity.sha,
+        target=context.target,
+        builder=context.builder,
+        reused=is_reused,
+    )
+
+
+def _release_paths(config: Config, service: str, context: BuildContext) -> list[Path]:
+    """The user's files that the release consists of: a change anywhere else does not matter to it."""
+    model = config.services[service].model
+    return [*context.user_paths, config.path.resolve(), config.file(model.path), config.file(model.golden)]
+
+
+def _present(repository: Repository, tags: tuple[str, ...]) -> str | None:
+    """The digest of the first of `tags` that ECR has, once it is known to be a linux/amd64 image."""
+    for tag in tags:
+        digest = ecr.digest_of_tag(repository.aws, repository.name, tag)
+        if digest:
+            _refuse_other_platforms(repository, digest)
+            repository.on_progress(f"an image with this content is there: {tag} ({digest})")
+            return digest
+    return None
+
+
+def _build_and_push(context: BuildContext, repository: Repository, tag: str) -> str:
+    """The digest of the new image, which ECR has now and which is linux/amd64."""
+    login = ecr.registry(repository.aws)
+    push = _push_layers if context.builder == "layers" else _push_docker
+    made = push(context, repository, login, tag)
+    digest = ecr.digest_of_tag(repository.aws, repository.name, tag)
+    if digest is None or made not in ("", digest):
+        raise StateUnknown(
+            f"{repository.uri}:{tag} is {digest or 'absent'} in ECR, but {made or 'an image'} was pushed.",
+            "run `onnxship build` again",
+        )
+    try:
+        _refuse_other_platforms(repository, digest)
+    except ConfigError:
+        ecr.delete_image(repository.aws, repository.name, digest)
+        raise
+    repository.on_progress(f"pushed {repository.uri}:{tag} ({digest})")
+    return digest
+
+
+def _push_layers(context: BuildContext, repository: Repository, login: registry.Registry, tag: str) -> str:
+    registry.refuse_remote(login)
+    if any(file.path == "requirements.txt" for file in context.files):
+        repository.on_progress(
+            "requirements.txt is not installed by the `layers` builder: this machine's own packages are used"
+        )
+    image = oci_image(context.files)
+    repository.on_progress(f"{len(context.files)} files in one layer of {len(image.layer.content)} bytes")
+    registry.push(login, repository.name, (image.layer, image.config), image.manifest, MANIFEST_TYPE, tag)
+    return image.manifest.digest
+
+
+def _push_docker(context: BuildContext, repository: Repository, login: registry.Registry, tag: str) -> str:
+    """Build and push with Docker; the digest is asked of ECR afterwards, so none is returned."""
+    docker.require_docker()
+    docker.login(login.host, login.user, login.password)
+    reference = f"{repository.uri}:{tag}"
+    with tempfile.TemporaryDirectory(prefix="onnxship-build-") as scratch:
+        directory = context.directory or Path(scratch)
+        if context.directory is None:
+            context.write_to(directory)
+        dockerfile = directory / context.dockerfile
+        docker.build_and_push(directory, dockerfile, reference, context.arguments, repository.on_progress)
+    return ""
+
+
+def _tag(repository: Repository, digest: str, tags: tuple[str, ...]) -> None:
+    missing = [tag for tag in tags if ecr.digest_of_tag(repository.aws, repository.name, tag) is None]
+    if missing:
+        manifest = ecr.get_manifest(repository.aws, repository.name, digest)
+        for tag in missing:
+            ecr.put_tag(repository.aws, repository.name, manifest, tag)
+
+
+def _refuse_other_platforms(repository: Repository, digest: str) -> None:
+    """Raise ConfigError for an image that Fargate's X86_64 cannot start ("exec format error")."""
+    manifest = ecr.get_manifest(repository.aws, repository.name, digest)
+    found = ecr.platforms(repository.aws, repository.name, manifest)
+    if docker.PLATFORM not in found:
+        raise ConfigError(
+            f"The image {digest} is for {', '.join(found) or 'no platform'}; the tasks need {docker.PLATFORM}.",
+            "build with `docker buildx`, and let no `--platform` in a FROM line of the Dockerfile say otherwise",
+        )

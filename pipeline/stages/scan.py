@@ -1,0 +1,112 @@
+"""`onnxship scan`: ECR's findings for one image, waited for and judged. An image that was not scanned does not pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline import stacks
+from pipeline.aws import ecr
+from pipeline.aws.ecr import ScanReport
+from pipeline.aws.session import Aws
+from pipeline.config import Config
+from pipeline.errors import AwsError, GateRefused, StateUnknown
+from pipeline.judges import judge_findings
+from pipeline.results import Finding, Scanned, Verdict
+from pipeline.waiting import Clock, wait_until
+
+TIMEOUT_S = 900.0
+# Before its scan begins an image may have none for a moment, and enhanced scanning can only be waited for.
+RUNNING_STATUSES = ("IN_PROGRESS", "PENDING")
+SHOWN = 20
+WORST_FIRST = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
+
+
+def scan(
+    config: Config,
+    aws: Aws,
+    clock: Clock,
+    *,
+    service: str,
+    image_digest: str,
+    on_progress: Callable[[str], None] = stacks.silent,
+) -> Scanned:
+    """ECR's findings for the image, judged by `services.<name>.scan`; a scan is begun when there is none.
+
+    Raises GateRefused naming the findings that block, or when the scan did not come to its end; StateUnknown when
+    no scan shows within 15 minutes.
+    """
+    remedy = "run `onnxship build` first: it pushes the image that is scanned"
+    repository = stacks.required_outputs(aws, config.stack_name("registry"), remedy)["RepositoryName"]
+    report = _wait(config, aws, clock, repository, image_digest, on_progress)
+    policy = config.services[service].scan
+    scanned = judge_findings(
+        image_digest,
+        report.status,
+        report.findings,
+        fail_on=policy.fail_on,
+        only_fixable=policy.only_fixable,
+        ignore=policy.ignore,
+        today=clock.now().date(),
+    )
+    on_progress(f"{report.status}: {scanned.reason}")
+    if scanned.verdict is not Verdict.PASS:
+        raise _refusal(scanned, report)
+    return scanned
+
+
+def _wait(
+    config: Config,
+    aws: Aws,
+    clock: Clock,
+    repository: str,
+    image_digest: str,
+    on_progress: Callable[[str], None],
+) -> ScanReport:
+    has_begun = False
+
+    def probe() -> ScanReport | None:
+        nonlocal has_begun
+        report = ecr.scan_report(aws, repository, image_digest)
+        if report is None and not has_begun:
+            has_begun = True
+            _begin(aws, repository, image_digest, on_progress)
+        return None if report is None or report.status in RUNNING_STATUSES else report
+
+    return wait_until(
+        probe,
+        clock=clock,
+        timeout_s=TIMEOUT_S,
+        interval_s=config.poll_interval_s,
+        on_timeout=lambda: StateUnknown(
+            f"ECR has no finished scan of {image_digest} after {TIMEOUT_S:.0f} s.",
+            "check the registry's scanning settings, then run `onnxship scan` again",
+        ),
+    )
+
+
+def _begin(aws: Aws, repository: str, image_digest: str, on_progress: Callable[[str], None]) -> None:
+    """Start a basic scan. Where Inspector scans by itself ECR refuses that, and its scan is waited for."""
+    try:
+        ecr.start_scan(aws, repository, image_digest)
+        on_progress("a scan was started")
+    except AwsError as error:
+        if error.code not in ("LimitExceededException", "ValidationException"):
+            raise
+        on_progress(f"no scan was started ({error.code}); waiting for the one that the registry starts")
+
+
+def _refusal(scanned: Scanned, report: ScanReport) -> GateRefused:
+    findings = sorted(scanned.blocking, key=lambda finding: (WORST_FIRST.index(finding.severity), finding.id))
+    more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
+    description = [report.description] if not findings and report.description else []
+    return GateRefused(
+        f"The scan of {scanned.image_digest} refuses it: {scanned.reason}.",
+        "update the packages (`image.base`, requirements.txt), or add an entry with a reason and a date to "
+        "services.<name>.scan.ignore",
+        details=(*map(_line, findings[:SHOWN]), *more, *description),
+    )
+
+
+def _line(finding: Finding) -> str:
+    fix = f"fixed in {finding.fixed_in}" if finding.fixed_in else "no fix yet"
+    return f"{finding.severity} {finding.id} {finding.package} ({fix})"
