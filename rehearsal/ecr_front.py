@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import moto.ecr.urls
-from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
 from moto.ecr.models import Repository
 from moto.ecr.responses import ECRResponse
@@ -16,6 +15,7 @@ from moto.ecr.responses import ECRResponse
 from rehearsal.blobs import Blobs
 from rehearsal.context import Context
 from rehearsal.ecr_images import StoredImage, digest_of, read_manifest, remove, require_parts, size_bytes, store
+from rehearsal.refusals import Refused
 from rehearsal.registry import Passes, Registry
 from rehearsal.scans import Scan, Scans
 
@@ -77,9 +77,7 @@ class EcrFront(ECRResponse):  # type: ignore[misc]
         repository, manifest, tag = self._repository(), self._get_param("imageManifest"), self._get_param("imageTag")
         media_type = read_manifest(manifest, self._get_param("imageManifestMediaType"))
         if self._get_param("imageDigest", digest_of(manifest)) != digest_of(manifest):
-            raise ServiceException(
-                "ImageDigestDoesNotMatchException", f"The manifest's digest is {digest_of(manifest)}."
-            )
+            raise Refused("ImageDigestDoesNotMatchException", f"The manifest's digest is {digest_of(manifest)}.")
         image = StoredImage(repository, manifest, media_type)
         with self.part.lock:
             require_parts(repository, image, self.part.blobs)
@@ -153,7 +151,7 @@ class EcrFront(ECRResponse):  # type: ignore[misc]
     def get_download_url_for_layer(self) -> ActionResult:
         repository, digest = self._repository(), self._get_param("layerDigest")
         if self.part.blobs.path(repository.name, digest) is None:
-            raise ServiceException(
+            raise Refused(
                 "LayersNotFoundException",
                 f"The layer with digest '{digest}' does not exist in the repository with name '{repository.name}'",
             )
@@ -163,13 +161,11 @@ class EcrFront(ECRResponse):  # type: ignore[misc]
     def start_image_scan(self) -> ActionResult:
         repository, image = self._repository(), self._image()
         if self._is_enhanced:
-            raise ServiceException("ValidationException", "This feature is disabled")
+            raise Refused("ValidationException", "This feature is disabled")
         if image.is_index:
-            raise ServiceException("UnsupportedImageTypeException", "A list of images cannot be scanned.")
+            raise Refused("UnsupportedImageTypeException", "A list of images cannot be scanned.")
         if image.scan:
-            raise ServiceException(
-                "LimitExceededException", "The scan quota per image has been exceeded. Wait and try again."
-            )
+            raise Refused("LimitExceededException", "The scan quota per image has been exceeded. Wait and try again.")
         image.scan = Scan(enhanced=False)
         status = self._scan_answer(image)["imageScanStatus"]
         return ActionResult({**self._of(repository), "imageId": self._get_param("imageId"), "imageScanStatus": status})
@@ -177,7 +173,7 @@ class EcrFront(ECRResponse):  # type: ignore[misc]
     def describe_image_scan_findings(self) -> ActionResult:
         repository, image = self._repository(), self._image()
         if image.scan is None:
-            raise ServiceException(
+            raise Refused(
                 "ScanNotFoundException",
                 f"Image scan does not exist for the image with '{image.image_digest}' in the repository with name"
                 f" '{repository.name}' in the registry with id '{repository.registry_id}'",

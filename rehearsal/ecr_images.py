@@ -11,10 +11,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.core.exceptions import ServiceException
 from moto.ecr.models import Image, Repository
 
 from rehearsal.blobs import Blobs
+from rehearsal.refusals import Refused
 from rehearsal.scans import Scan
 
 INDEXES = {
@@ -58,10 +58,10 @@ def read_manifest(manifest: str, media_type: str | None) -> str:
     try:
         content = json.loads(manifest)
     except json.JSONDecodeError as error:
-        raise ServiceException("InvalidParameterException", f"The manifest is not JSON: {error}") from error
+        raise Refused("InvalidParameterException", f"The manifest is not JSON: {error}") from error
     known = media_type or (content.get("mediaType") if isinstance(content, dict) else None)
     if not isinstance(content, dict) or not known:
-        raise ServiceException("InvalidParameterException", "The manifest does not say its media type.")
+        raise Refused("InvalidParameterException", "The manifest does not say its media type.")
     return str(known)
 
 
@@ -76,7 +76,7 @@ def require_parts(repository: Repository, image: StoredImage, blobs: Blobs) -> N
         missing = [part["digest"] for part in parts if blobs.size_bytes(repository.name, part["digest"]) is None]
         code = "LayersNotFoundException"
     if missing:
-        raise ServiceException(code, f"The repository '{repository.name}' does not have: {', '.join(missing)}")
+        raise Refused(code, f"The repository '{repository.name}' does not have: {', '.join(missing)}")
 
 
 def store(repository: Repository, image: StoredImage, tag: str | None) -> tuple[StoredImage, bool]:
@@ -88,13 +88,13 @@ def store(repository: Repository, image: StoredImage, tag: str | None) -> tuple[
     known = next((stored for stored in repository.images if stored.image_digest == image.image_digest), None)
     holder = next((stored for stored in repository.images if tag and tag in stored.image_tags), None)
     if holder and tag and is_immutable(repository, tag):
-        raise ServiceException(
+        raise Refused(
             "ImageTagAlreadyExistsException",
             f"The image tag '{tag}' already exists in the '{repository.name}' repository and cannot be overwritten"
             " because the tag is immutable.",
         )
     if known and (tag is None or holder is known):
-        raise ServiceException(
+        raise Refused(
             "ImageAlreadyExistsException",
             f"Image with digest '{image.image_digest}' and tag '{tag}' already exists in the repository with name"
             f" '{repository.name}' in registry with id '{repository.registry_id}'",

@@ -57,11 +57,21 @@ class FrontDoor:
         return Response(answer, mimetype="text/plain") if isinstance(answer, str) else _json(answer, 200)
 
 
+class Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
+    """moto's choice of a service by the request's signature; a service that moto lacks is said to be missing."""
+
+    def get_backend_for_host(self, host: str | None) -> Any:
+        is_aws = host is not None and host.endswith((".amazonaws.com", ".api.aws"))
+        if is_aws and not any(pattern.match(f"http://{host}") for _, pattern in self.backend_url_patterns):
+            raise NotImplementedError(f"there is no {host} here")
+        return super().get_backend_for_host(host)
+
+
 class ApiServer:
     """moto behind the front door, answering in threads on a free loopback port."""
 
     def __init__(self) -> None:
-        self.gaps = NotRehearsed(DomainDispatcherApplication(create_backend_app))
+        self.gaps = NotRehearsed(Dispatcher(create_backend_app))
         self.door = FrontDoor(self.gaps)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None

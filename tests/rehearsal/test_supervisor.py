@@ -1,0 +1,210 @@
+"""One rehearsal per directory: it comes up, refuses a second one, cleans up after a dead one, and goes down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from rehearsal import processes, state
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(supervised: SimpleNamespace) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`start(state_dir, ...)` whose rehearsals do not outlive the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(*words: Any, **environment: str) -> subprocess.Popen[str]:
+        begun.append(supervised.start(*words, **environment))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait(10)
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m rehearsal ...`, finished."""
+    return subprocess.run(
+        [sys.executable, "-m", "rehearsal", *words], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_it_comes_up_says_where_and_goes_down_with_exit_0(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """The state file names endpoint, registry, process and log; SIGTERM ends it cleanly and removes the file."""
+    process = start(tmp_path, "--seconds-per-minute", "1.5")
+    up = supervised.await_up(process, tmp_path)
+    assert process.pid == up["pid"]
+    assert processes.started_at(process.pid) == up["started_at"]
+    assert (
+        up["account"],
+        up["region"],
+        up["seconds_per_minute"],
+        up["engine"],
+    ) == ("111122223333", "eu-west-1", 1.5, "process")
+    identity = supervised.client_of(up["endpoint"], "sts").get_caller_identity()
+    assert identity["Account"] == "111122223333"
+    assert json.loads(command("status", "--state-dir", str(tmp_path)).stdout) == up
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert not (tmp_path / "rehearsal.json").exists()
+    assert "going down" in Path(up["log"]).read_text()
+    with pytest.raises(EndpointConnectionError):
+        supervised.client_of(up["endpoint"], "sts").get_caller_identity()
+    assert command("status", "--state-dir", str(tmp_path)).returncode == 1
+
+
+def test_a_second_one_in_the_same_directory_is_refused(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """Exit 2 with a message that names the first one and the command that ends it; the first one lives on."""
+    first = start(tmp_path)
+    up = supervised.await_up(first, tmp_path)
+    second = start(tmp_path)
+    assert second.wait(20) == 2
+    words = second.stderr.read()
+    assert f"process {up['pid']}" in words
+    assert f"Fix: python -m rehearsal down --state-dir {tmp_path}" in words
+    assert httpx.get(f"{up['endpoint']}/_rehearsal/health").status_code == 200
+
+
+def test_two_rehearsals_live_side_by_side(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """Other directory, other ports, other account's worth of resources."""
+    ups = [supervised.await_up(start(tmp_path / name), tmp_path / name) for name in ("a", "b")]
+    clients = [supervised.client_of(up["endpoint"], "ecr") for up in ups]
+    clients[0].create_repository(repositoryName="only-in-a")
+    assert len({up["endpoint"] for up in ups} | {up["registry"].join(("http://", "")) for up in ups}) == 4
+    assert [len(ecr.describe_repositories()["repositories"]) for ecr in clients] == [1, 0]
+
+
+def test_what_a_dead_rehearsal_left_is_cleaned_up(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """After kill -9: its tasks are ended by pid and start time, a stranger with a recycled pid is left alone."""
+    dead = start(tmp_path)
+    supervised.await_up(dead, tmp_path)
+    dead.kill()
+    dead.wait(10)
+    orphan, stranger = (subprocess.Popen(["sleep", "300"], start_new_session=True) for _ in range(2))
+    try:
+        records = {"orphan": (orphan.pid, processes.started_at(orphan.pid)), "stranger": (stranger.pid, "long ago")}
+        (tmp_path / "tasks").mkdir(exist_ok=True)
+        for name, (pid, started_at) in records.items():
+            record = {"pid": pid, "started_at": started_at}
+            (tmp_path / "tasks" / f"{name}.json").write_text(json.dumps(record))
+        up = supervised.await_up(start(tmp_path), tmp_path, stale_pid=dead.pid)
+        assert up["pid"] != dead.pid
+        assert orphan.wait(5) == -signal.SIGTERM
+        assert stranger.poll() is None
+        assert list((tmp_path / "tasks").glob("*.json")) == []
+    finally:
+        stranger.kill()
+        stranger.wait(10)
+        orphan.kill()
+
+
+def test_down_ends_it_and_is_content_when_there_is_nothing(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """`down` returns once the process is gone; a second `down` has nothing to do."""
+    process = start(tmp_path)
+    supervised.await_up(process, tmp_path)
+    assert command("down", "--state-dir", str(tmp_path)).returncode == 0
+    assert process.wait(5) == 0
+    again = command("down", "--state-dir", str(tmp_path))
+    assert (again.returncode, again.stdout) == (0, f"No rehearsal runs for {tmp_path}.\n")
+
+
+def test_the_callers_aws_settings_are_forgotten(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """A profile that does not exist, an endpoint that is not ours, a proxy: none of them reaches the local AWS."""
+    environment = {
+        "AWS_PROFILE": "production",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_CA_BUNDLE": "/nonexistent",
+        "AWS_ENDPOINT_URL_ECR": "http://192.0.2.1:9",
+        "HTTP_PROXY": "http://192.0.2.1:9",
+        "http_proxy": "http://192.0.2.1:9",
+    }
+    up = supervised.await_up(start(tmp_path, **environment), tmp_path)
+    ecr = supervised.client_of(up["endpoint"], "ecr")
+    ecr.create_repository(repositoryName="mine")
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    # The registry asks ECR through the rehearsal's own client.
+    answer = httpx.get(f"http://{up['registry']}/v2/mine/tags/list", headers={"Authorization": f"Basic {token}"})
+    assert answer.json() == {"name": "mine", "tags": []}
+
+
+def test_a_port_to_keep_free_must_be_free(tmp_path: Path, start: Callable[..., Any]) -> None:
+    """A listener's port that someone else has is said before anything starts: exit 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = start(tmp_path, "--reserve-port", str(port))
+        assert process.wait(20) == 2
+        assert f"Port {port} on 127.0.0.1 is in use." in process.stderr.read()
+    assert not (tmp_path / "rehearsal.json").exists()
+
+
+def test_the_report_says_what_a_rehearsal_cannot_show(up: dict[str, Any]) -> None:
+    """The clock's factor, the engine and the limits, in sentences."""
+    report = httpx.get(f"{up['endpoint']}/_rehearsal/report").json()
+    assert (report["seconds_per_aws_minute"], report["engine"]) == (2.0, "process")
+    assert any("IAM authorises nothing" in sentence for sentence in report["not_rehearsed"])
+    assert any("takes 2 s here" in sentence for sentence in report["not_rehearsed"])
+    assert all(sentence.endswith(".") for sentence in report["not_rehearsed"])
+    assert report["recorded_only"] == []
+
+
+def test_a_process_is_its_pid_and_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to tell a start (/proc and ps) know a living process and say None once it has ended."""
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        for proc in (processes.PROC, Path("/nonexistent")):
+            monkeypatch.setattr(processes, "PROC", proc)
+            start = processes.started_at(child.pid)
+            assert start
+            assert processes.is_alive(child.pid, start)
+            assert not processes.is_alive(child.pid, "long ago")
+    finally:
+        child.kill()
+        child.wait()
+    for proc in (Path("/proc"), Path("/nonexistent")):
+        monkeypatch.setattr(processes, "PROC", proc)
+        assert processes.started_at(child.pid) is None
+
+
+def test_the_state_file_is_whole_or_absent(tmp_path: Path) -> None:
+    """Writing replaces the file in one step and leaves no other file behind."""
+    running = state.Running(os.getpid(), "x", "http://127.0.0.1:1", "127.0.0.1:2", "1", "r", 2.0, "process", "log")
+    for _ in range(2):
+        state.write(tmp_path, running)
+    assert [path.name for path in tmp_path.iterdir()] == [state.FILE]
+    assert state.read(tmp_path) == running
+    assert state.live(tmp_path) is None
