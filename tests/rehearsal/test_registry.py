@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
+import os
+import subprocess
+import tarfile
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,3 +183,36 @@ def test_the_token_is_basic_credentials_of_the_user_aws(ecr: Any) -> None:
     """`docker login --username AWS` works with what GetAuthorizationToken gives."""
     token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
     assert base64.b64decode(token).decode().startswith("AWS:")
+
+
+@pytest.mark.docker
+def test_a_real_docker_client_pushes_and_pulls(
+    up: dict[str, Any], ecr: Any, repository: str, oci: SimpleNamespace, tmp_path: Path
+) -> None:
+    """docker login, push, push again, pull by digest: what the pipeline does with images of a Dockerfile."""
+    environment = {**os.environ, "DOCKER_CONFIG": str(tmp_path)}
+
+    def docker(*words: str, given: bytes = b"") -> bytes:
+        return subprocess.run(["docker", *words], input=given, env=environment, capture_output=True, check=True).stdout
+
+    try:
+        docker("info")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("no Docker daemon answers")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo("big")
+        entry.size = 3_000_000
+        tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    password = base64.b64decode(token).removeprefix(b"AWS:")
+    name = f"{up['registry']}/{repository}"
+    docker("login", "--username", "AWS", "--password-stdin", up["registry"], given=password)
+    docker("import", "-", f"{name}:v1", given=buffer.getvalue())
+    docker("push", f"{name}:v1")
+    docker("push", f"{name}:v1")
+    digest = ecr.describe_images(repositoryName=repository)["imageDetails"][0]["imageDigest"]
+    docker("rmi", f"{name}:v1")
+    docker("pull", f"{name}@{digest}")
+    assert digest in docker("images", "--digests", name).decode()
+    docker("rmi", f"{name}@{digest}")
