@@ -1,0 +1,54 @@
+"""What AWS's documents leave open or contradict, one switch each, so that a story can run under both behaviours.
+
+Each default is the reading that the named document, or a deployment somebody observed, supports best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class OpenQuestions:
+    """One field per open question about ECS."""
+
+    # The creation of a service is a service deployment, and a PRE_SCALE_UP hook was seen to fail one:
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.html ("A user creates a service").
+    hooks_at_creation: bool = True
+
+    # Seen as "No rollback candidate was found to run the rollback."; the page above has STOPPED as well, and
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-circuit-breaker.html no word on it.
+    failed_first_deployment: Literal["ROLLBACK_FAILED", "STOPPED"] = "ROLLBACK_FAILED"
+    failed_first_deployment_keeps_tasks: bool = False
+
+    # Which of its two target groups the first revision of a service gets: undocumented.
+    first_target_group: Literal["primary", "alternate"] = "primary"
+
+    # API_DeploymentCircuitBreaker says "rolling update only"; deployment-failure-detection.html and Terraform's
+    # acceptance test against AWS ("... because the circuit breaker threshold was exceeded") say blue/green too.
+    breaker_under_blue_green: bool = True
+
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html: "ignored"; others
+    # report that the deployment fails at once.
+    alarm_already_in_alarm: Literal["ignore", "roll back"] = "ignore"
+
+    # How long a rolling deployment watches its alarms after the tasks are replaced: "computed by Amazon ECS".
+    rolling_alarm_bake_minutes: float = 3.0
+
+    # API_UpdateService: a deployment starts when a property that needs one is *changed*; whether an unchanged task
+    # definition that is passed explicitly counts is undocumented.
+    unchanged_task_definition_deploys: bool = False
+
+    # Undocumented: does the test rule go back to blue, too, when production does?
+    test_rule_returns_on_rollback: bool = True
+
+    # "Both ... must be associated with the productionListenerRule or testListenerRule"
+    # (troubleshooting-blue-green.html) reads either way; the stricter reading is the default.
+    production_rule_holds_both_groups: bool = True
+
+    # A governed rule that authenticates before it forwards: undocumented.
+    mixed_rule_actions: Literal["keep", "refuse"] = "keep"
+
+    # API_StopServiceDeployment lists ABORT among the values and says "The valid values are ROLLBACK".
+    abort_is_accepted: bool = True
