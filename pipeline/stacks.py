@@ -5,7 +5,7 @@ Nothing is executed that was not shown, and nothing that would replace or remove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from pipeline.aws import cloudformation
@@ -13,10 +13,10 @@ from pipeline.aws.cloudformation import ChangeSet, Event, ResourceChange, Stack
 from pipeline.aws.session import Aws
 from pipeline.errors import AwsError, GateRefused, PipelineError, StateUnknown, UsageError
 from pipeline.results import StackChange
+from pipeline.templates import PROJECT_TAG, StackSpec
 from pipeline.waiting import Clock, wait_until
 
 TIMEOUT_S = 3600.0
-PROJECT_TAG, ENVIRONMENT_TAG = "onnxship:project", "onnxship:environment"
 # Nothing of these was ever used, or it is gone again: the stack can only be deleted.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
 LEFTOVERS = frozenset({"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED"})
@@ -46,17 +46,6 @@ def nothing() -> None:
 
 def silent(_line: str) -> None:
     """An `on_progress` that says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class StackSpec:
-    """A stack as it should be. `region` is None for the environment's own."""
-
-    name: str
-    template_body: str
-    parameters: Mapping[str, str]
-    tags: Mapping[str, str]
-    region: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,20 +89,14 @@ class Stacks:
             return None
         return stack
 
-    def propose(
-        self, spec: StackSpec, stack: Stack | None, *, keep_template: bool = False, keep: frozenset[str] = frozenset()
-    ) -> ChangeSet | None:
-        """A change set ready to execute, or None when nothing would change.
-
-        `keep_template` leaves the stack's template as it is; parameters named in `keep` keep their values.
-        """
-        kept = keep & stack.parameters.keys() if stack else frozenset()
+    def propose(self, spec: StackSpec, stack: Stack | None) -> ChangeSet | None:
+        """A change set ready to execute, or None when nothing would change."""
         request = cloudformation.change_set_request(
             spec.name,
             f"onnxship-{self.clock.now():%Y%m%dT%H%M%S%f}",
             is_new=stack is None,
-            template_body=None if keep_template else spec.template_body,
-            parameters={k: None if k in kept else v for k, v in spec.parameters.items()},
+            template_body=spec.template_body,
+            parameters=spec.parameters,
             tags=spec.tags,
         )
         made = cloudformation.create_change_set(self.aws, request, region=spec.region)
@@ -265,11 +248,6 @@ def required_outputs(aws: Aws, name: str, remedy: str) -> dict[str, str]:
     return outputs
 
 
-def tags_of(project: str, environment: str) -> dict[str, str]:
-    """The tags that every stack of the project carries, and through it all that it makes."""
-    return {PROJECT_TAG: project, ENVIRONMENT_TAG: environment}
-
-
 def difference(aws: Aws, spec: StackSpec, ignore: frozenset[str] = frozenset()) -> StackChange:
     """What `bring_up` would do, from reads alone: `would-create`, `would-update` or `unchanged`."""
     stack = cloudformation.describe_stack(aws, spec.name, region=spec.region)
@@ -278,9 +256,10 @@ def difference(aws: Aws, spec: StackSpec, ignore: frozenset[str] = frozenset()) 
     lines = [
         f"{key}: {stack.parameters.get(key, '(new)')} -> {value}"
         for key, value in sorted(spec.parameters.items())
-        if key not in ignore and stack.parameters.get(key) != value
+        if key not in ignore and value is not None and stack.parameters.get(key) != value
     ]
-    if cloudformation.template_body(aws, spec.name, region=spec.region).strip() != spec.template_body.strip():
+    present = cloudformation.template_body(aws, spec.name, region=spec.region)
+    if spec.template_body is not None and present.strip() != spec.template_body.strip():
         lines.insert(0, "the template differs")
     return StackChange(spec.name, "would-update" if lines else "unchanged", tuple(lines))
 

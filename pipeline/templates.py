@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -21,11 +22,40 @@ TEMPLATES = (
     *("delivery", "registry", "network", "cluster", "runtime"),
     *("service", "observability", "cost", "billing"),
 )
+PROJECT_TAG, ENVIRONMENT_TAG = "onnxship:project", "onnxship:environment"
 # Beyond the load itself the gate may take this long; ECS's own limit for the hook is set to 30 minutes by the template.
 GATE_SLACK_MINUTES = 10
 MAX_HOOK_MINUTES = 30
 MAX_CIDRS = 4
 MAX_NOTIFIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StackSpec:
+    """A stack as it should be. No template: the one it has; a parameter that is None: the value it has.
+
+    `region` is None for the environment's own.
+    """
+
+    name: str
+    template_body: str | None
+    parameters: Mapping[str, str | None]
+    tags: Mapping[str, str]
+    region: str | None = None
+
+
+def stack_spec(
+    config: Config, template: str, values: Mapping[str, str], *, service: str | None = None, region: str | None = None
+) -> StackSpec:
+    """The stack of a template, its parameters filled from onnxship.yaml and `values`."""
+    body = template_body(template)
+    return StackSpec(
+        name=config.stack_name(template, service),
+        template_body=body,
+        parameters=fill(template, body, {**values_of_config(config, service), **values}),
+        tags={PROJECT_TAG: config.project, ENVIRONMENT_TAG: config.environment_name},
+        region=region,
+    )
 
 
 class _CfnLoader(yaml.SafeLoader):
@@ -60,7 +90,7 @@ def parameters_of(body: str) -> dict[str, bool]:
     return {name: "Default" not in parameter for name, parameter in declared.items()}
 
 
-def fill(template: str, body: str, values: Mapping[str, str]) -> dict[str, str]:
+def fill(template: str, body: str, values: Mapping[str, str]) -> dict[str, str | None]:
     """The template's parameters from `values`, by name. Raises ConfigError naming those that nothing provides."""
     declared = parameters_of(body)
     missing = [name for name, is_required in declared.items() if is_required and name not in values]
@@ -83,7 +113,7 @@ def values_of_config(config: Config, service: str | None = None) -> dict[str, st
         "ProductionPort": str(config.edge.listens_on),
         "TestPort": str(config.edge.test_port),
         "CertificateArn": config.edge.certificate_arn or "",
-        "MonthlyUsd": f"{config.cost.monthly_usd:g}",
+        "MonthlyUsd": f"{config.cost.monthly_usd:.10g}",
         **_numbered("IngressCidr", config.edge.ingress_cidrs, MAX_CIDRS),
         **_numbered("NotifyEmail", config.cost.notify, MAX_NOTIFIED),
     }
@@ -94,7 +124,7 @@ def _values_of_service(name: str, service: Service) -> dict[str, str]:
     hook_minutes = math.ceil(service.gate.load.duration_s / 60) + GATE_SLACK_MINUTES
     return {
         "Service": name,
-        "SecretArns": ",".join(dict.fromkeys(service.secrets.values())),
+        "SecretArns": ",".join(dict.fromkeys(_secret_arn(value) for value in service.secrets.values())),
         "RulePriority": str(service.route.priority),
         "PathPatterns": ",".join(service.route.paths),
         "MinTasks": str(service.compute.min),
@@ -104,6 +134,14 @@ def _values_of_service(name: str, service: Service) -> dict[str, str]:
         # Until its start deadline a task may be unready without ECS replacing it.
         "HealthCheckGracePeriodSeconds": str(service.rollout.start_deadline_s),
     }
+
+
+def _secret_arn(reference: str) -> str:
+    """The secret itself; what the task definition names may go on with a JSON key, a version stage and id.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html
+    """
+    return ":".join(reference.split(":")[:7])
 
 
 def _numbered(name: str, values: list[str], count: int) -> dict[str, str]:

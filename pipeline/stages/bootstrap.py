@@ -8,8 +8,8 @@ from pipeline import stacks, templates
 from pipeline.aws.cloudformation import outputs
 from pipeline.aws.session import Aws
 from pipeline.config import Config
-from pipeline.results import Bootstrapped, StackChange
-from pipeline.stacks import Stacks, StackSpec
+from pipeline.results import Bootstrapped
+from pipeline.stacks import Stacks
 from pipeline.waiting import Clock
 
 TEMPLATES = ("delivery", "registry")
@@ -29,17 +29,7 @@ def bootstrap(
     bucket are empty as long as there is no registry stack.
     """
     work = Stacks(aws, clock, config.poll_interval_s, on_progress)
-    changes = tuple(_bring_up(config, work, template, dry_run=dry_run) for template in TEMPLATES)
+    specs = [templates.stack_spec(config, template, {}) for template in TEMPLATES]
+    changes = tuple(stacks.difference(aws, spec) if dry_run else work.bring_up(spec) for spec in specs)
     registry = outputs(aws, config.stack_name("registry"))
     return Bootstrapped(changes, registry.get("RepositoryUri", ""), registry.get("ArtifactBucketName", ""))
-
-
-def _bring_up(config: Config, work: Stacks, template: str, *, dry_run: bool) -> StackChange:
-    body = templates.template_body(template)
-    spec = StackSpec(
-        name=config.stack_name(template),
-        template_body=body,
-        parameters=templates.fill(template, body, templates.values_of_config(config)),
-        tags=stacks.tags_of(config.project, config.environment_name),
-    )
-    return stacks.difference(work.aws, spec) if dry_run else work.bring_up(spec)
