@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.aws.registry import Registry
+from pipeline.aws.oci_registry import Registry
 from pipeline.aws.session import Aws
 from pipeline.errors import AwsError, StateUnknown
 from pipeline.results import Finding

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import stacks
-from pipeline.aws import ecr, registry
+from pipeline.aws import ecr, oci_registry
 from pipeline.aws.session import Aws
 from pipeline.building import docker, git
 from pipeline.building.context import BuildContext, build_context
@@ -117,19 +117,19 @@ def _build_and_push(context: BuildContext, repository: Repository, tag: str) -> 
     return digest
 
 
-def _push_layers(context: BuildContext, repository: Repository, login: registry.Registry, tag: str) -> str:
-    registry.refuse_remote(login)
+def _push_layers(context: BuildContext, repository: Repository, login: oci_registry.Registry, tag: str) -> str:
+    oci_registry.refuse_remote(login)
     if any(file.path == "requirements.txt" for file in context.files):
         repository.on_progress(
             "requirements.txt is not installed by the `layers` builder: this machine's own packages are used"
         )
     image = oci_image(context.files)
     repository.on_progress(f"{len(context.files)} files in one layer of {len(image.layer.content)} bytes")
-    registry.push(login, repository.name, (image.layer, image.config), image.manifest, MANIFEST_TYPE, tag)
+    oci_registry.push(login, repository.name, (image.layer, image.config), image.manifest, MANIFEST_TYPE, tag)
     return image.manifest.digest
 
 
-def _push_docker(context: BuildContext, repository: Repository, login: registry.Registry, tag: str) -> str:
+def _push_docker(context: BuildContext, repository: Repository, login: oci_registry.Registry, tag: str) -> str:
     """Build and push with Docker; the digest is asked of ECR afterwards, so none is returned."""
     docker.require_docker()
     docker.login(login.host, login.user, login.password)
