@@ -31,9 +31,7 @@ def up(arguments: argparse.Namespace) -> int:
         return _refuse_second(state_dir)
     with lock:
         _log_to(state_dir / state.LOG)
-        orphans = state.end_orphans(state_dir)
-        if orphans:
-            logging.getLogger(__name__).warning("ended the tasks of a dead rehearsal: %s", orphans)
+        state.forget(state_dir)  # of a dead one, whose tasks the ECS part ends when it starts
         settings = Settings(
             arguments.account, arguments.region, state_dir, arguments.seconds_per_minute, arguments.engine
         )
@@ -53,9 +51,10 @@ def down(arguments: argparse.Namespace) -> int:
     running = state.live(state_dir)
     if running:
         processes.end(running.pid, running.started_at, DOWN_S)
-    orphans = state.end_orphans(state_dir)
-    words = f"The rehearsal of {state_dir} is down." if running else f"No rehearsal runs for {state_dir}."
-    _say(words + (f" Its {len(orphans)} orphaned tasks were ended." if orphans else ""))
+    else:
+        _end_orphans(state_dir)
+    state.forget(state_dir)
+    _say(f"The rehearsal of {state_dir} is down." if running else f"No rehearsal runs for {state_dir}.")
     return 0
 
 
@@ -86,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (begin, end, look):
         command.add_argument("--state-dir", type=Path, required=True, help="where it keeps its files")
     return parser
+
+
+def _end_orphans(state_dir: Path) -> None:
+    from rehearsal.ecs.processes import clear_orphans  # moto comes with it: a second that the other commands save
+
+    clear_orphans(state_dir / "tasks")
 
 
 def _refuse_second(state_dir: Path) -> int:

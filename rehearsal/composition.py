@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from rehearsal.balancer import Balancing
 from rehearsal.context import Context
 from rehearsal.ecr_front import Ecr
+from rehearsal.ecs import Ecs
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 
-TEMP = [
-    ("rehearsal.balancer", "Balancing"),
-    ("rehearsal.metering", "Metering"),
-    ("rehearsal.ecs", "Ecs"),
-    ("rehearsal.cloudformation_front", "CloudFormation"),
-]
+TEMP = [("rehearsal.metering", "Metering"), ("rehearsal.cloudformation_front", "CloudFormation")]
 
-if TYPE_CHECKING:
-    from rehearsal.supervisor import Part
+
+class Part(Protocol):
+    """A service or two of the local AWS."""
+
+    def install(self) -> None: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Composition:
@@ -28,7 +31,10 @@ class Composition:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.ecr = Ecr(context)
-        self.parts: list[Part] = [self.ecr]
+        self.balancing = Balancing(context)
+        self.ecs = Ecs(context)
+        # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
+        self.parts: list[Part] = [self.ecr, self.balancing, self.ecs]
         for module, name in TEMP:
             try:
                 part = getattr(importlib.import_module(module), name)(context)
@@ -46,8 +52,8 @@ class Composition:
         door = self.api.door
         door.add("GET", "health", lambda _: {"status": "up"})
         door.add("GET", "report", lambda _: self._report())
-        door.add("GET", "access-log", lambda _: self.balancing.access_log_lines())
-        door.add("GET", "weights", lambda _: self.balancing.weight_changes())
+        door.add("GET", "access-log", lambda _: _lines(self.balancing.access_log()))
+        door.add("GET", "weights", lambda _: self.balancing.weights())
         door.add("POST", "scan-findings", self.ecr.scans.seed)
 
     def _report(self) -> dict[str, Any]:
@@ -59,3 +65,7 @@ class Composition:
             "recorded_only": self.cloudformation.recorded_only() if hasattr(self, "cloudformation") else [],
             "not_rehearsed_calls": self.api.gaps.calls(),
         }
+
+
+def _lines(entries: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in entries)

@@ -15,7 +15,6 @@ from rehearsal import processes
 FILE = "rehearsal.json"
 LOCK = "rehearsal.lock"
 LOG = "rehearsal.log"
-TASKS = "tasks"
 
 
 @dataclass(frozen=True)
@@ -74,15 +73,3 @@ def hold(state_dir: Path) -> IO[str] | None:
         file.close()
         return None
     return file
-
-
-def end_orphans(state_dir: Path) -> list[int]:
-    """End the tasks that a dead rehearsal left behind, and forget it. Gives their pids."""
-    ended = []
-    for path in sorted((state_dir / TASKS).glob("*.json")):
-        task = json.loads(path.read_text())
-        if processes.end(task["pid"], task["started_at"], grace_s=3.0):
-            ended.append(task["pid"])
-        path.unlink()
-    forget(state_dir)
-    return ended

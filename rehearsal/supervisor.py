@@ -8,23 +8,17 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from contextlib import closing
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rehearsal import processes, state
 from rehearsal.context import LOOPBACK, Context, Settings
 
+if TYPE_CHECKING:
+    from rehearsal.composition import Part
+
 log = logging.getLogger(__name__)
 STOP_S = 20.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-
-
-class Part(Protocol):
-    """A service or two of the local AWS."""
-
-    def install(self) -> None: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
 
 
 class PortTaken(Exception):
@@ -81,8 +75,7 @@ class Supervisor:
         # moto reads the account when it is imported, hence not at the top of the file.
         from rehearsal.composition import Composition
 
-        context = Context(self._settings, loop)
-        context.reserved.update(self._reserved)
+        context = Context(self._settings, loop, reserved=self._reserved)
         composition = Composition(context)
         try:
             context.endpoint = composition.api.start()
@@ -121,8 +114,7 @@ class Supervisor:
             except Exception:
                 log.exception("%s did not stop cleanly", type(part).__name__)
         for held in self._reserved.values():
-            with closing(held):
-                pass
+            held.close()
 
 
 def run(settings: Settings, ports: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from rehearsal import processes, state
+from rehearsal.ecs.guardian import identity
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,30 +102,31 @@ def test_two_rehearsals_live_side_by_side(
     assert [len(ecr.describe_repositories()["repositories"]) for ecr in clients] == [1, 0]
 
 
+@pytest.mark.parametrize("cleaner", ["up", "down"])
 def test_what_a_dead_rehearsal_left_is_cleaned_up(
-    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace, cleaner: str
 ) -> None:
-    """After kill -9: its tasks are ended by pid and start time, a stranger with a recycled pid is left alone."""
+    """After kill -9, `up` and `down` both end its tasks; a stranger that has a task's number by now is left alone."""
     dead = start(tmp_path)
     supervised.await_up(dead, tmp_path)
     dead.kill()
     dead.wait(10)
     orphan, stranger = (subprocess.Popen(["sleep", "300"], start_new_session=True) for _ in range(2))
     try:
-        records = {"orphan": (orphan.pid, processes.started_at(orphan.pid)), "stranger": (stranger.pid, "long ago")}
-        (tmp_path / "tasks").mkdir(exist_ok=True)
-        for name, (pid, started_at) in records.items():
-            record = {"pid": pid, "started_at": started_at}
-            (tmp_path / "tasks" / f"{name}.json").write_text(json.dumps(record))
-        up = supervised.await_up(start(tmp_path), tmp_path, stale_pid=dead.pid)
-        assert up["pid"] != dead.pid
-        assert orphan.wait(5) == -signal.SIGTERM
+        for name, pid, known in (("orphan", orphan.pid, identity(orphan.pid)), ("stranger", stranger.pid, "1")):
+            (tmp_path / "tasks" / name).mkdir(parents=True)
+            (tmp_path / "tasks" / name / "model.pid").write_text(f"{pid} {known}\n" * 2)
+        if cleaner == "up":
+            supervised.await_up(start(tmp_path), tmp_path, stale_pid=dead.pid)
+        else:
+            assert command("down", "--state-dir", str(tmp_path)).returncode == 0
+        assert orphan.wait(5) == -signal.SIGKILL
         assert stranger.poll() is None
-        assert list((tmp_path / "tasks").glob("*.json")) == []
+        assert list((tmp_path / "tasks").rglob("*.pid")) == []
     finally:
-        stranger.kill()
-        stranger.wait(10)
-        orphan.kill()
+        for process in (orphan, stranger):
+            process.kill()
+            process.wait(10)
 
 
 def test_down_ends_it_and_is_content_when_there_is_nothing(
