@@ -1,0 +1,108 @@
+"""AWS::ECS::Service: made or changed, and then waited for until ECS says how its deployment ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rehearsal.stacks.errors import ResourceFailed
+from rehearsal.stacks.kind import Kind, Work, ignoring_missing, words
+from rehearsal.stacks.kinds.ecs import retag
+
+POLL_S = 0.25
+UNFINISHED = {"PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS"}
+GONE = ("ServiceNotFoundException", "ServiceNotActiveException", "ClusterNotFoundException")
+PROPERTIES = words(
+    "AvailabilityZoneRebalancing CapacityProviderStrategy Cluster DeploymentConfiguration DeploymentController "
+    "DesiredCount EnableECSManagedTags EnableExecuteCommand HealthCheckGracePeriodSeconds LaunchType LoadBalancers "
+    "NetworkConfiguration PlatformVersion PropagateTags SchedulingStrategy ServiceName Tags TaskDefinition"
+)
+CREATE_ONLY = words("Cluster LaunchType SchedulingStrategy ServiceName")
+
+
+def create(work: Work) -> None:
+    name = work.get("ServiceName") or work.name(255)
+    made = work.send("ecs", "create_service", work.without("ServiceName"), serviceName=name)["service"]
+    work.made(made["serviceArn"])
+    _wait_for(work, _new_deployment(work, known=set()))
+
+
+def update(work: Work) -> None:
+    """Send what changed, and wait only when ECS began a deployment for it.
+
+    In a rollback only what differs from the live service is sent: ECS may have rolled back by itself already.
+    """
+    known = {deployment["serviceDeploymentArn"] for deployment in _deployments(work)}
+    wanted = {name: work.get(name) for name in work.changed if name in work.properties and name != "Tags"}
+    wanted |= _emptied(work)
+    if work.is_rollback:
+        wanted = _unlike_live(work, wanted)
+    if wanted:
+        work.send("ecs", "update_service", wanted, **_service(work))
+        _wait_for(work, _new_deployment(work, known))
+    retag(work, work.physical_id)
+
+
+def _emptied(work: Work) -> dict[str, Any]:
+    """What left the template: lists are emptied, an absent DesiredCount is left to autoscaling."""
+    gone = {name for name in work.changed if name not in work.properties}
+    return {name: [] for name in gone if isinstance(work.previous.get(name), list) and name != "Tags"}
+
+
+def _unlike_live(work: Work, wanted: dict[str, Any]) -> dict[str, Any]:
+    live = work.call("ecs", "describe_services", cluster=work.get("Cluster"), services=[work.physical_id])["services"][
+        0
+    ]
+    is_live = "TaskDefinition" in wanted and live.get("taskDefinition") == wanted["TaskDefinition"]
+    return {name: value for name, value in wanted.items() if not (is_live and name == "TaskDefinition")}
+
+
+def _service(work: Work) -> dict[str, str]:
+    return {"cluster": work.get("Cluster", "default"), "service": work.physical_id}
+
+
+def _deployments(work: Work) -> list[dict[str, Any]]:
+    return list(work.call("ecs", "list_service_deployments", **_service(work))["serviceDeployments"])
+
+
+def _new_deployment(work: Work, known: set[str]) -> str | None:
+    """The newest deployment that was not known before the call, if the call began one."""
+    new = [found for found in _deployments(work) if found["serviceDeploymentArn"] not in known]
+    return max(new, key=lambda found: found["createdAt"])["serviceDeploymentArn"] if new else None
+
+
+def _wait_for(work: Work, deployment_arn: str | None) -> None:
+    """Until the deployment ended; anything but success is a resource that did not stabilize, with ECS's own reason."""
+    while deployment_arn:
+        answer = work.call("ecs", "describe_service_deployments", serviceDeploymentArns=[deployment_arn])
+        deployment = answer["serviceDeployments"][0]
+        status = deployment["status"]
+        if status == "SUCCESSFUL":
+            return
+        if status not in UNFINISHED:
+            reason = deployment.get("statusReason") or f"the service deployment ended {status}"
+            raise ResourceFailed(f"Error occurred during operation 'ECS Deployment: {reason}'.", "NotStabilized")
+        work.pause(POLL_S)
+
+
+def attributes(work: Work) -> dict[str, Any]:
+    return {"ServiceArn": work.physical_id, "Name": work.physical_id.rpartition("/")[2]}
+
+
+def delete(work: Work) -> None:
+    """Delete the service with its tasks, and wait until it is inactive."""
+    with ignoring_missing(*GONE):
+        work.call("ecs", "delete_service", force=True, **_service(work))
+        while _status(work) not in ("INACTIVE", "MISSING"):
+            work.pause(POLL_S)
+
+
+def _status(work: Work) -> str:
+    found = work.call("ecs", "describe_services", cluster=work.get("Cluster", "default"), services=[work.physical_id])
+    return str(found["services"][0]["status"]) if found["services"] else "MISSING"
+
+
+KINDS = (
+    Kind(
+        "AWS::ECS::Service", PROPERTIES, create, delete, update, CREATE_ONLY, attributes, "ServiceName",
+    ),
+)  # fmt: skip
