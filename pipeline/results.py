@@ -329,3 +329,115 @@ class LogLine:
     timestamp_ms: int
     stream: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """A rollback. `how` is `stopped-deployment`, `deployed` or `already-live`; release `serves` is live now."""
+
+    event_id: str
+    how: str
+    serves: str
+    replaced: str
+    task_definition_arn: str
+    image_digest: str
+    deployment_arn: str
+    gates: tuple[GateResult, ...]
+    stages: tuple[StageSpan, ...]
+    duration_s: float
+    preempted: str = ""
+    ledger_note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningDeployment:
+    """A deployment that is not over; `answer` is the command that ends it when it waits for somebody."""
+
+    arn: str
+    status: str
+    stage: str
+    task_definition_arn: str
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetGroupState:
+    """A target group of the service: its weights on the production and test rules, and its targets by state."""
+
+    name: str
+    production_weight: int
+    test_weight: int
+    targets: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What runs now, by ECS and the load balancer, and whether the ledger agrees."""
+
+    environment: str
+    service: str
+    production_url: str
+    release_id: str
+    task_definition_arn: str
+    image_digest: str
+    desired_count: int
+    running_count: int
+    pending_count: int
+    target_groups: tuple[TargetGroupState, ...]
+    deployments: tuple[RunningDeployment, ...]
+    alarms: dict[str, str]
+    ledger: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """One ended release in a list."""
+
+    release_id: str
+    event: str
+    outcome: Outcome
+    finished_at: str
+    git_sha: str
+    serves: str
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The latest releases, newest first, and the one that the pointer names."""
+
+    environment: str
+    service: str
+    current: str
+    releases: tuple[HistoryLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Destroyed:
+    """The stacks that were deleted, and what still costs money."""
+
+    stacks: tuple[StackChange, ...]
+    still_costs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that `doctor` looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """All that `doctor` looked at."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)

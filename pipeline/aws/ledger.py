@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.aws.documents import Lost, create_document, list_keys, read_document, replace_document
 from pipeline.aws.session import Aws
-from pipeline.errors import Locked, StateUnknown, UsageError
+from pipeline.errors import GateRefused, Locked, PipelineError, RolledBack, StateUnknown, UsageError
 from pipeline.results import Outcome, Pointer, Record
 
 RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
@@ -263,3 +263,13 @@ def _record(content: dict[str, Any]) -> Record:
 def _known_fields(kind: type[Record] | type[Pointer], content: dict[str, Any]) -> dict[str, Any]:
     """What this version knows of a document; another version may have written more."""
     return {name: content[name] for name in kind.__dataclass_fields__ if name in content}
+
+
+def outcome_of(error: PipelineError) -> Outcome | None:
+    """How a run that raised `error` ended; None when the run may be taken up again with the same id."""
+    endings = {
+        GateRefused.exit_code: Outcome.REFUSED,
+        RolledBack.exit_code: Outcome.ROLLED_BACK,
+        StateUnknown.exit_code: Outcome.UNKNOWN,
+    }
+    return endings.get(error.exit_code)

@@ -1,120 +1,54 @@
-"""An image pushed over the registry's HTTP API, for a registry on this machine only.
-
-https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-blobs
-"""
+"""Amazon ECR and S3 as what is left behind: whether an image is there, and emptying both for good."""
 
 from __future__ import annotations
 
-import http.client
-import ipaddress
-from base64 import b64encode
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
-from urllib.parse import urlencode, urljoin, urlsplit
+from pipeline.aws.session import Aws
+from pipeline.errors import AwsError
 
-from pipeline.errors import AwsError, ConfigError
-
-TIMEOUT_S = 60
-BLOB_TYPE = "application/octet-stream"
+GONE_CODES = ("RepositoryNotFoundException", "NoSuchBucket", "404")
 
 
-class Content(Protocol):
-    """Bytes and their digest."""
-
-    @property
-    def content(self) -> bytes: ...
-    @property
-    def digest(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Registry:
-    """A registry's address, `http://127.0.0.1:5000`, and who pushes there."""
-
-    url: str
-    user: str
-    password: str = field(repr=False)
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc
-
-
-def push(
-    registry: Registry, repository: str, blobs: Iterable[Content], manifest: Content, media_type: str, tag: str
-) -> None:
-    """Push the blobs that the registry lacks, then the manifest under `tag`.
-
-    Raises ConfigError unless the registry is on this machine, AwsError when it refuses.
-    """
-    refuse_remote(registry)
-    for blob in blobs:
-        if _send(registry, "HEAD", f"/v2/{repository}/blobs/{blob.digest}", expected=(200, 404)).status == 200:
-            continue
-        begun = _send(registry, "POST", f"/v2/{repository}/blobs/uploads/", expected=(202,))
-        _send(registry, "PUT", upload_path(begun.location, blob.digest), blob.content, BLOB_TYPE, expected=(201,))
-    path = f"/v2/{repository}/manifests/{tag}"
-    _send(registry, "PUT", path, manifest.content, media_type, expected=(201,))
-
-
-def upload_path(location: str, digest: str) -> str:
-    """Where a blob is finished: the path that the registry named, with the digest added to its query."""
-    parts = urlsplit(location)
-    joined = "&".join(filter(None, [parts.query, urlencode({"digest": digest})]))
-    return f"{parts.path}?{joined}"
-
-
-def refuse_remote(registry: Registry) -> None:
-    """Raise ConfigError unless the registry is on this machine."""
-    host = urlsplit(registry.url).hostname or ""
-    if not _is_loopback(host):
-        raise ConfigError(
-            "The `layers` builder writes an image without a base: only a registry on this machine takes it "
-            f"(this one is {host}).",
-            "set services.<name>.image.builder: docker",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    location: str
-    body: str
-
-
-def _send(
-    registry: Registry,
-    method: str,
-    path: str,
-    body: bytes | None = None,
-    content_type: str | None = None,
-    *,
-    expected: tuple[int, ...],
-) -> _Answer:
-    credentials = b64encode(f"{registry.user}:{registry.password}".encode()).decode()
-    headers = {"Authorization": f"Basic {credentials}"} | ({"Content-Type": content_type} if content_type else {})
-    connection = http.client.HTTPConnection(registry.host, timeout=TIMEOUT_S)
+def image_exists(aws: Aws, repository: str, image_digest: str) -> bool:
+    """Whether the repository still holds the image."""
     try:
-        connection.request(method, path, body=body if body is not None else b"", headers=headers)
-        response = connection.getresponse()
-        location = urljoin(registry.url, response.getheader("Location", ""))
-        answer = _Answer(response.status, location, response.read(2000).decode(errors="replace"))
-    except (OSError, http.client.HTTPException) as error:
-        raise AwsError(f"The registry {registry.url} does not answer: {error}", "run `onnxship rehearse up`") from error
-    finally:
-        connection.close()
-    if answer.status not in expected:
-        raise AwsError(
-            f"The registry refused {method} {path}: HTTP {answer.status} {answer.body}",
-            "read its message above; the same command can be run again safely",
-            code=str(answer.status),
-        )
-    return answer
+        aws.call("ecr", "describe_images", repositoryName=repository, imageIds=[{"imageDigest": image_digest}])
+    except AwsError as error:
+        if error.code in ("ImageNotFoundException", "RepositoryNotFoundException"):
+            return False
+        raise
+    return True
 
 
-def _is_loopback(host: str) -> bool:
+def delete_repository(aws: Aws, repository: str) -> None:
+    """Delete a repository with all its images; one that is gone is no error."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        aws.call("ecr", "delete_repository", repositoryName=repository, force=True)
+    except AwsError as error:
+        if error.code not in GONE_CODES:
+            raise
+
+
+def delete_bucket(aws: Aws, bucket: str) -> None:
+    """Delete a bucket with every version of every object; one that is gone is no error."""
+    try:
+        _delete_versions(aws, bucket)
+        aws.call("s3", "delete_bucket", Bucket=bucket)
+    except AwsError as error:
+        if error.code not in GONE_CODES:
+            raise
+
+
+def _delete_versions(aws: Aws, bucket: str) -> None:
+    while True:
+        page = aws.call("s3", "list_object_versions", Bucket=bucket, MaxKeys=1000)
+        found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        if not found:
+            return
+        objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in found]
+        answer = aws.call("s3", "delete_objects", Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+        if errors := answer.get("Errors"):
+            raise AwsError(
+                f"S3 did not delete {errors[0]['Key']} in {bucket}: {errors[0].get('Message', errors[0]['Code'])}",
+                "run the same command again; if it stays, read the bucket's policy",
+                code=errors[0]["Code"],
+            )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.aws.cloudformation import outputs
+from pipeline.aws.ledger import Ledger
+from pipeline.aws.lock import LockPlace
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.errors import UsageError
@@ -77,3 +79,24 @@ def _place(config: Config, aws: Aws, service: str, service_name: str) -> Place:
         gate_secret_arn=runtime["GateSecretArn"],
         log_group=runtime["LogGroupName"],
     )
+
+
+def artifact_bucket(config: Config, aws: Aws) -> str:
+    """The bucket of records, locks and models. Raises UsageError before `bootstrap`."""
+    bucket = outputs(aws, config.stack_name("registry")).get("ArtifactBucketName")
+    if not bucket:
+        raise UsageError(
+            f"Stack {config.stack_name('registry')} does not exist: there is no bucket for releases.",
+            f"run `onnxship bootstrap --env {config.environment_name}`",
+        )
+    return bucket
+
+
+def ledger_of(config: Config, aws: Aws, service: str) -> Ledger:
+    """The service's releases."""
+    return Ledger(aws, artifact_bucket(config, aws), config.environment_name, service)
+
+
+def lock_place(config: Config, aws: Aws, service: str) -> LockPlace:
+    """Where the service's lock lies."""
+    return LockPlace(artifact_bucket(config, aws), config.environment_name, service)

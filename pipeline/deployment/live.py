@@ -1,0 +1,35 @@
+"""Which revision serves production, told by ECS's own deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.aws.ecs import describe_deployment, describe_revision, describe_service, list_deployments
+from pipeline.aws.session import Aws
+from pipeline.deployment.place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRevision:
+    """What serves now; `image_digest` is "" when ECS does not say."""
+
+    task_definition_arn: str
+    image_digest: str
+
+
+def live_revision(aws: Aws, place: Place) -> LiveRevision:
+    """The revision of the newest deployment that ended well, or that the newest rollback went back to.
+
+    ECS lists deployments for 90 days; a service that was quiet for longer runs what it says it runs.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.html
+    """
+    for arn, _ in list_deployments(aws, place.cluster, place.service):
+        deployment = describe_deployment(aws, arn)
+        if deployment is None or deployment.status not in ("SUCCESSFUL", "ROLLBACK_SUCCESSFUL"):
+            continue
+        is_rollback = deployment.status == "ROLLBACK_SUCCESSFUL"
+        revision_arn = deployment.rollback_revision if is_rollback else deployment.target_revision
+        if revision_arn and (revision := describe_revision(aws, revision_arn)):
+            return LiveRevision(revision.task_definition, (revision.image_digests or ("",))[0])
+    service = describe_service(aws, place.cluster, place.service)
+    return LiveRevision(service.task_definition if service else "", "")

@@ -1,0 +1,220 @@
+"""Goes back: stops the deployment that runs or bakes, else deploys a recorded release again, gated.
+
+While the old tasks still run, going back needs neither S3 nor an image pull: one call, and the ledger afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.aws.ecs import (
+    RUNNING_STATUSES,
+    Deployment,
+    describe_deployment,
+    describe_task_definition,
+    list_deployments,
+    stop_deployment,
+)
+from pipeline.aws.ledger import Ledger, outcome_of
+from pipeline.aws.lock import Lease, acquire
+from pipeline.aws.registry import image_exists
+from pipeline.aws.session import Aws
+from pipeline.config import Config
+from pipeline.deployment.follower import Gate, ignore
+from pipeline.deployment.live import LiveRevision, live_revision
+from pipeline.deployment.place import Place, artifact_bucket, find_place, ledger_of, lock_place
+from pipeline.deployment.switch import switch
+from pipeline.errors import PipelineError, StateUnknown, UsageError
+from pipeline.results import GateResult, Outcome, Record, Reverted, RolledOut
+from pipeline.waiting import Clock, wait_until
+
+STOP_TIMEOUT_S = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who goes back, for the lock and the record."""
+
+    name: str
+    run_url: str = ""
+
+
+def rollback(
+    config: Config, aws: Aws, clock: Clock, gates_for: Callable[[Record], Sequence[Gate]], *,
+    service: str, who: Who, to: str | None = None,
+    on_progress: Callable[[str], None] = ignore, on_gate: Callable[[GateResult], None] = ignore,
+) -> Reverted:  # fmt: skip
+    """Production on the release `to`, or on the one before the present one.
+
+    `gates_for` gives the gates that hold the recorded release to its own golden inputs. A running `ship` is
+    pre-empted: its next change is refused, and its name is in the result. Raises UsageError for an unknown release.
+    """
+    place = find_place(config, aws, service)
+    began_s = clock.monotonic()
+    event_id = f"{clock.now():%Y%m%d-%H%M%S}-rollback"
+    stopped = stop_running(aws, clock, place, interval_s=config.poll_interval_s, on_progress=on_progress)
+    if stopped and to is None:
+        live = live_revision(aws, place)
+        note = _record_stop(config, aws, clock, service, event_id, who, stopped, live)
+        return Reverted(
+            event_id=event_id, how="stopped-deployment", serves=_serving(config, aws, service), replaced=stopped.arn,
+            task_definition_arn=live.task_definition_arn, image_digest=live.image_digest, deployment_arn=stopped.arn,
+            gates=(), stages=(), duration_s=round(clock.monotonic() - began_s, 3), ledger_note=note,
+        )  # fmt: skip
+    return _Return(config, aws, clock, place, service, event_id, who, on_progress, on_gate).run(to, gates_for)
+
+
+def stop_running(
+    aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
+) -> Deployment | None:
+    """Stop the deployment that runs or bakes and wait until production is back; None when none runs.
+
+    Also what `abort` does. Raises StateUnknown when ECS could not go back.
+    """
+    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
+    if not running:
+        return None
+    arn = running[0][0]
+    deployment = describe_deployment(aws, arn)
+    if deployment is None or deployment.has_ended:
+        return None
+    on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
+    if deployment.status in ("PENDING", "IN_PROGRESS"):
+        stop_deployment(aws, arn)
+    ended = wait_until(
+        lambda: _ended(aws, arn), clock=clock, timeout_s=STOP_TIMEOUT_S, interval_s=interval_s,
+        on_timeout=lambda: StateUnknown(
+            f"Deployment {arn} has not stopped after {STOP_TIMEOUT_S} s.", f"see `onnxship status {place.options}`"
+        ),
+    )  # fmt: skip
+    if ended.status != "ROLLBACK_SUCCESSFUL":
+        raise StateUnknown(
+            f"Deployment {arn} ended as {ended.status}: {ended.rollback_reason or ended.status_reason or 'no reason'}.",
+            f"look what runs: `onnxship status {place.options}`",
+        )
+    return ended
+
+
+@dataclass(frozen=True)
+class _Return:
+    """A deployment of a recorded release, under the lock, with a record of its own."""
+
+    config: Config
+    aws: Aws
+    clock: Clock
+    place: Place
+    service: str
+    event_id: str
+    who: Who
+    on_progress: Callable[[str], None]
+    on_gate: Callable[[GateResult], None]
+
+    def run(self, to: str | None, gates_for: Callable[[Record], Sequence[Gate]]) -> Reverted:
+        began_s = self.clock.monotonic()
+        ledger = ledger_of(self.config, self.aws, self.service)
+        record = ledger.known(to) if to else ledger.previous()
+        replaced = current.release_id if (current := ledger.current()) else ""
+        self._check_usable(record)
+        lease = acquire(
+            self.aws, lock_place(self.config, self.aws, self.service),
+            holder=self.who.name, run_url=self.who.run_url, command="onnxship rollback", preempt=True,
+        )  # fmt: skip
+        preempted = lease.preempted.description if lease.preempted else ""
+        if preempted:
+            self.on_progress(f"the run of {preempted} was pre-empted: its next change will be refused")
+        with lease.kept_alive():
+            rolled_out = self._deploy(ledger, lease, record, gates_for(record))
+        return Reverted(
+            event_id=self.event_id, how="deployed" if rolled_out else "already-live",
+            serves=record.serves or record.release_id, replaced=replaced,
+            task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
+            deployment_arn=rolled_out.deployment_arn if rolled_out else "",
+            gates=rolled_out.gates if rolled_out else (), stages=rolled_out.stages if rolled_out else (),
+            duration_s=round(self.clock.monotonic() - began_s, 3), preempted=preempted,
+        )  # fmt: skip
+
+    def _check_usable(self, record: Record) -> None:
+        """Before anything changes: the recorded image and task definition are still there."""
+        definition = describe_task_definition(self.aws, record.task_definition_arn)
+        if definition is None or definition.get("status") != "ACTIVE":
+            raise UsageError(
+                f"Release `{record.release_id}` cannot be gone back to: its task definition "
+                f"{record.task_definition_arn} is not ACTIVE.",
+                "choose another release: `onnxship history` lists them",
+            )
+        repository = f"{self.config.project}-{self.config.environment_name}"
+        if not image_exists(self.aws, repository, record.image_digest):
+            raise UsageError(
+                f"Release `{record.release_id}` cannot be gone back to: its image {record.image_digest} is no longer "
+                f"in repository {repository}.",
+                "choose another release: `onnxship history` lists them",
+            )
+
+    def _deploy(self, ledger: Ledger, lease: Lease, record: Record, gates: Sequence[Gate]) -> RolledOut | None:
+        draft = ledger.open_draft(
+            self.event_id, event="rollback", started_at=self.clock.now().isoformat(), who=self.who.name,
+            run_url=self.who.run_url, serves=record.serves or record.release_id, git_sha=record.git_sha,
+            committed_at=record.committed_at, image_digest=record.image_digest,
+            task_definition_arn=record.task_definition_arn,
+        )  # fmt: skip
+
+        def intend(what: str) -> None:
+            lease.confirm()
+            draft.intend(what)
+
+        def close(outcome: Outcome, reason: str, **facts: str) -> None:
+            ledger.close(draft, outcome, reason, finished_at=self.clock.now().isoformat(), **facts)
+
+        if live_revision(self.aws, self.place).task_definition_arn == record.task_definition_arn:
+            close(Outcome.LIVE, "it was serving already")
+            return None
+        try:
+            rolled_out = switch(
+                self.config, self.aws, self.clock, gates, service=self.service,
+                task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
+                tell=self.on_progress, intend=intend, on_gate=self.on_gate,
+            )  # fmt: skip
+        except PipelineError as error:
+            if outcome := outcome_of(error):
+                close(outcome, error.what)
+            raise
+        lease.confirm()
+        close(Outcome.LIVE, f"rolled back by {self.who.name}", deployment_arn=rolled_out.deployment_arn)
+        return rolled_out
+
+
+def _ended(aws: Aws, arn: str) -> Deployment | None:
+    deployment = describe_deployment(aws, arn)
+    return deployment if deployment and deployment.has_ended else None
+
+
+def _serving(config: Config, aws: Aws, service: str) -> str:
+    """The release id that the pointer names; "" when S3 does not answer."""
+    try:
+        current = ledger_of(config, aws, service).current()
+    except PipelineError:
+        return ""
+    return current.release_id if current else ""
+
+
+def _record_stop(
+    config: Config, aws: Aws, clock: Clock, service: str, event_id: str, who: Who, stopped: Deployment,
+    live: LiveRevision,
+) -> str:  # fmt: skip
+    """Write down that a deployment was stopped; production is back already, so a failure here is only said."""
+    try:
+        ledger = Ledger(aws, artifact_bucket(config, aws), config.environment_name, service)
+        current = ledger.current()
+        if current is None or current.task_definition_arn != live.task_definition_arn:
+            return "the pointer does not name what serves; the next `onnxship ship` puts that right"
+        now = clock.now().isoformat()
+        draft = ledger.open_draft(
+            event_id, event="rollback", started_at=now, who=who.name, run_url=who.run_url, serves=current.release_id,
+            git_sha=current.git_sha, committed_at=current.committed_at, image_digest=live.image_digest,
+            task_definition_arn=live.task_definition_arn, deployment_arn=stopped.arn,
+        )  # fmt: skip
+        ledger.close(draft, Outcome.LIVE, f"{who.name} stopped deployment {stopped.arn}", finished_at=now)
+    except PipelineError as error:
+        return f"production is back, but it could not be recorded: {error.what}"
+    return ""
