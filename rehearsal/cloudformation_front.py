@@ -8,6 +8,7 @@ import threading
 from typing import Any, ClassVar
 
 import moto.cloudformation.urls
+import moto.settings
 from moto.core.responses import ActionResult, BaseResponse, EmptyResult
 
 from rehearsal.context import Context
@@ -37,6 +38,8 @@ class CloudFormation:
 
     def install(self) -> None:
         """Answer CloudFormation's API from here on. Call before the server starts."""
+        # Roles attach AWS's own managed policies; moto knows them only when asked to.
+        moto.settings.default_user_config.setdefault("iam", {})["load_aws_managed_policies"] = True
         front = type("CloudFormationFront", (Front,), {"cloudformation": self})
         moto.cloudformation.urls.url_paths["{0}/$"] = front.dispatch
 
