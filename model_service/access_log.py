@@ -53,7 +53,7 @@ class AccessLog:
             await self.app(scope, receive, send_noting_status)
         except Exception:
             # Starlette has answered with 500 and raises again for the server to log: here it has a request id.
-            logger.exception("%s %s failed", scope["method"], scope["path"], extra={"request_id": request_id})
+            logger.exception("%s %s failed", scope["method"], scope["path"], extra=fields(request_id=request_id))
         finally:
             self._write(scope, request_id, status, time.perf_counter() - started)
 
@@ -101,11 +101,15 @@ class JsonLines(logging.Formatter):
             "release": self.release_id,
             "logger": record.name,
         }
-        if request_id := getattr(record, "request_id", None):
-            line["request_id"] = request_id
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["stack"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+def fields(**members: Any) -> dict[str, Any]:
+    """`extra` for a log call: members that its JSON line gets."""
+    return {"fields": members}
 
 
 def start_logging(release_id: str, level: str) -> None:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from model_service import protocol
-from model_service.access_log import REQUEST_ID_KEY, AccessLog
+from model_service.access_log import REQUEST_ID_KEY, AccessLog, fields
 from model_service.errors import RequestRefused
 from model_service.loading import Served
 from model_service.openapi import describe
@@ -37,7 +37,7 @@ def create_app(serving: Serving) -> ASGIApp:
     _add_health(app, serving)
     _add_metadata(app, serving)
     _add_inference(app, serving)
-    _add_error_answers(app)
+    add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]
     return AccessLog(app, serving)
 
@@ -45,7 +45,7 @@ def create_app(serving: Serving) -> ASGIApp:
 def create_admin_app(serving: Serving) -> ASGIApp:
     """The application on ADMIN_PORT, which no target group exposes."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
-    _add_error_answers(app)
+    add_error_answers(app)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -140,14 +140,14 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _add_error_answers(app: FastAPI) -> None:
+def add_error_answers(app: FastAPI) -> None:
     """FastAPI's own errors are {"detail": ...}, which the protocol's clients cannot read."""
 
     @app.exception_handler(RequestRefused)
     async def refused(request: Request, error: RequestRefused) -> Response:
-        if error.status >= 500 and error.__cause__:
+        if error.status == 500:
             request_id = request.scope.get(REQUEST_ID_KEY)
-            logger.error("%s", error.message, exc_info=error.__cause__, extra={"request_id": request_id})
+            logger.error("%s", error.message, exc_info=error.__cause__, extra=fields(request_id=request_id))
         headers = {"retry-after": str(error.retry_after_s)} if error.retry_after_s else None
         return _error(error.status, error.message, headers)
 

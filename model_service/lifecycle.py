@@ -19,6 +19,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from model_service.access_log import fields
 from model_service.app import create_admin_app, create_app
 from model_service.errors import StartRefused
 from model_service.serving import Serving
@@ -49,7 +50,7 @@ async def run(settings: Settings) -> None:
     stopping = _stopping_event()
     running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
     port, admin_port = (sock.getsockname()[1] for sock in sockets)
-    logger.info("listening on %s, port %d, admin port %d", settings.bind_host, port, admin_port)
+    logger.info("listening on %s", settings.bind_host, extra=fields(port=port, admin_port=admin_port))
     await _load_and_wait(serving, stopping)
     await _drain(serving)
     for server in servers:
@@ -59,8 +60,8 @@ async def run(settings: Settings) -> None:
 
 
 async def _load_and_wait(serving: Serving, stopping: asyncio.Event) -> None:
-    """Load in a thread while liveness answers; return when the process is to stop, even if that is before the end."""
-    loading = asyncio.create_task(asyncio.to_thread(serving.load, Path.cwd()))
+    """Load while liveness answers; return when the process is to stop, even if that is before the model is there."""
+    loading = asyncio.create_task(serving.load(Path.cwd()))
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():

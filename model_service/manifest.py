@@ -12,8 +12,8 @@ from model_service.errors import StartRefused
 FORMAT = "onnxship.model/1"
 
 # One flat file name: a directory in it, or a name that begins with a dot, could leave the model's own directory.
-FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=255)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\Z", max_length=255)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """What the service needs of a manifest; members for other readers are ignored."""
 
     format: str
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
     files: Annotated[list[ModelFile], Meta(min_length=1)]
     golden: ModelFile | None = None
     predict: PredictNames | None = None

@@ -50,7 +50,7 @@ class Model:
         try:
             arrays = self._session.run(names, dict(inputs))
         except InvalidArgument as error:
-            # ONNX Runtime's own words carry paths of its build, so the caller gets the fact and the log the words.
+            # Only the fact: ONNX Runtime's own words carry paths of its build and values of the request.
             raise RequestRefused(400, "the model cannot run on these values (INVALID_ARGUMENT)") from error
         return Outputs(dict(zip(names, arrays, strict=True)), time.perf_counter() - started)
 

@@ -69,12 +69,10 @@ def predict(
         answer = call_postprocess(user_code.postprocess, outputs.arrays)
     else:
         answer = _describe(_predictions(model, roles, outputs.arrays), is_single=is_single)
-    facts = {
-        "processing_time_ms": round(outputs.compute_s * 1000, 3),
-        "model": model.name,
-        "version": model.version,
-    }
-    return Answer(_encode({**facts, **answer}), count_rows(model, inputs), outputs.compute_s)
+    answer.setdefault("processing_time_ms", round(outputs.compute_s * 1000, 3))
+    answer.setdefault("model", model.name)
+    answer.setdefault("version", model.version)
+    return Answer(_encode(answer), count_rows(model, inputs), outputs.compute_s)
 
 
 def _preprocessed(

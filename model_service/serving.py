@@ -43,9 +43,10 @@ class Serving:
             raise RequestRefused(503, self.not_ready_reason, retry_after_s=1)
         return self.served
 
-    def load(self, working_directory: Path) -> None:
-        """Fetch, load, start the user's code, warm up; ready afterwards. Blocking. Raises StartRefused."""
-        self.served = load_served(self.settings, working_directory)
+    async def load(self, working_directory: Path) -> None:
+        """Load the model in a worker thread, and be ready afterwards. Raises StartRefused."""
+        loop = asyncio.get_running_loop()
+        self.served = await loop.run_in_executor(self._pool, load_served, self.settings, working_directory)
 
     async def answer(self, endpoint: str, work: Callable[[Served], Answer]) -> Answer:
         """What `work` makes in a worker thread, counted. Raises RequestRefused, 503 at once when too many wait."""

@@ -1,0 +1,204 @@
+"""What holds for every answer: headers, errors, the log, the metrics, the documentation."""
+
+import asyncio
+import http.client
+import re
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+
+from model_service.app import add_error_answers
+from tests.model_service.conftest import Launch, Service, addition, send, write_manifest
+
+ROW = [0.0] * 64
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "words"),
+    [
+        ("GET", "/", None, {}, 404, "no such path: /"),
+        ("GET", "/v2/health/live/", None, {}, 404, "no such path"),
+        ("GET", "/metrics", None, {}, 404, "no such path"),
+        ("GET", "/predict", None, {}, 405, "GET is not allowed here"),
+        ("DELETE", "/v2/models/digits", None, {}, 405, "DELETE is not allowed here"),
+        ("POST", "/predict", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
+        ("POST", "/v2/models/digits/infer", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
+        ("POST", "/predict", b"x", {"Content-Encoding": "gzip"}, 415, "Content-Encoding `gzip` is not supported"),
+    ],
+)
+def test_errors_are_json(
+    digits: Service, method: str, path: str, body: bytes | None, headers: dict[str, str], status: int, words: str
+) -> None:
+    """Every error is {"error": "..."} with the release's header, whatever made it."""
+    reply = digits.request(method, path, body, headers)
+    assert (status, ["error"]) == (reply.status, list(reply.json))
+    assert words in reply.json["error"]
+    assert "r1" == reply.headers["x-onnxship-release"]
+
+
+def test_counts_a_body_of_unknown_length(digits: Service) -> None:
+    """A chunked body is refused as soon as it is too large, and not held."""
+    connection = http.client.HTTPConnection("127.0.0.1", digits.ports["port"], timeout=10)
+    connection.request("POST", "/predict", iter([b"x" * 150_000] * 2), encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2", "/v2/models/digits", "/docs"])
+def test_every_answer_names_the_release(digits: Service, path: str) -> None:
+    """X-Onnxship-Release stands in every answer."""
+    reply = digits.get(path)
+    assert (200, "r1") == (reply.status, reply.headers["x-onnxship-release"])
+
+
+def test_validation_errors_have_the_same_form() -> None:
+    """A route with typed parameters, and one that raises, answer in the same form as all others."""
+    app = FastAPI()
+    add_error_answers(app)
+
+    @app.get("/typed")
+    def typed(number: int) -> int:
+        return 1 // number
+
+    async def get(path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return await client.get(path)
+
+    invalid, broken = asyncio.run(get("/typed?number=x")), asyncio.run(get("/typed?number=0"))
+    assert (422, ["error"]) == (invalid.status_code, list(invalid.json()))
+    assert (500, ["error"]) == (broken.status_code, list(broken.json()))
+    assert "ZeroDivisionError" not in broken.text
+
+
+@pytest.mark.parametrize("content_type", [None, "application/octet-stream", "text/plain", "application/json"])
+def test_the_content_type_does_not_matter(digits: Service, content_type: str | None) -> None:
+    """JSON is read under any Content-Type, and under none, as the protocol's own clients send it."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    assert digits.post("/predict", {"input": ROW}, headers).status == 200
+
+
+def test_logs_one_line_per_request_and_no_payload(digits: Service) -> None:
+    """A request leaves one JSON line with who, what and how long, and nothing of what was sent or answered."""
+    body = {"input": [0.123456789] * 64}
+    reply = digits.post("/predict", body, {"X-Request-Id": "trace-1"})
+    assert "trace-1" == reply.headers["x-request-id"]
+    [line] = digits.lines_of("trace-1", 1)
+    assert line.pop("latency_ms") > 0
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert {
+        "level": "info",
+        "message": "request",
+        "request_id": "trace-1",
+        "release": "r1",
+        "model": "digits",
+        "version": reply.json["version"],
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+    } == line
+    assert "0.123456789" not in digits.log_path.read_text()
+
+
+def test_takes_the_load_balancer_s_trace_id(digits: Service) -> None:
+    """Without an id of the caller's own the load balancer's is used; a dangerous one is replaced."""
+    trace = "Root=1-67891233-abcdef012345678912345678"
+    assert trace == digits.request("GET", "/v2", None, {"X-Amzn-Trace-Id": trace}).headers["x-request-id"]
+    reply = digits.request("GET", "/v2", None, {"X-Request-Id": "a b"})
+    assert re.fullmatch("[0-9a-f]{16}", reply.headers["x-request-id"])
+
+
+def test_health_probes_do_not_fill_the_log(digits: Service) -> None:
+    """A probe that succeeds every few seconds leaves no line."""
+    digits.request("GET", "/v2/health/ready", None, {"X-Request-Id": "probe"})
+    digits.request("GET", "/v2", None, {"X-Request-Id": "after-the-probe"})
+    digits.lines_of("after-the-probe", 1)
+    assert [] == [line for line in digits.log() if line.get("request_id") == "probe"]
+
+
+def samples(service: Service) -> dict[tuple[str, str], float]:
+    """Every sample by its name and its reason, endpoint or bucket."""
+    found = {}
+    for family in text_string_to_metric_families(service.metrics()):
+        for sample in family.samples:
+            labels = {name: value for name, value in sample.labels.items() if name not in ("model", "version")}
+            found[sample.name, ",".join(labels.values())] = sample.value
+    return found
+
+
+def test_counts_by_triton_s_names(adder: Service) -> None:
+    """/metrics on the admin port counts requests, rows, failures and times, by model and version."""
+    before = samples(adder)
+    row = {"a": [1, 2], "b": [3, 4]}
+    adder.post("/predict", {"inputs": [row, row, row]})
+    adder.post("/predict", {})
+    after = samples(adder)
+
+    def grew(name: str, label: str = "") -> float:
+        return after[name, label] - before.get((name, label), 0.0)
+
+    assert 1 == grew("nv_inference_request_success")
+    assert 3 == grew("nv_inference_count")
+    assert 1 == grew("nv_inference_exec_count")
+    assert 1 == grew("nv_inference_request_failure", "OTHER")
+    assert 1 == grew("model_service_request_duration_seconds_count", "predict")
+    assert grew("nv_inference_request_duration_us") >= grew("nv_inference_compute_infer_duration_us") > 0
+    assert 0 == after["nv_inference_pending_request_count", ""]
+    assert after["process_resident_memory_bytes", ""] > 0
+    assert f'model="adder",version="{adder.get("/v2/models/adder").json["versions"][0]}"' in adder.metrics()
+
+
+def test_the_admin_port_serves_nothing_else(digits: Service) -> None:
+    """Neither predictions nor documentation are on the admin port."""
+    for path in ("/predict", "/docs", "/v2"):
+        reply = send(digits.ports["admin_port"], "GET", path)
+        assert (404, "r1") == (reply.status, reply.headers["x-onnxship-release"])
+
+
+def test_the_documentation_s_examples_can_be_sent(digits: Service, digits_rows: np.ndarray) -> None:
+    """The examples in /openapi.json are golden rows, and the service answers them with 200."""
+    document = digits.get("/openapi.json").json
+    for path in ("/predict", "/v2/models/digits/infer"):
+        example = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        assert digits.post(path, example).status == 200
+    assert {"input": digits_rows[0].tolist()} == document["paths"]["/predict"]["post"]["requestBody"]["content"][
+        "application/json"
+    ]["example"]
+    assert b"swagger-ui" in digits.get("/docs").body
+
+
+def test_documents_a_model_with_several_inputs_without_golden_ones(adder: Service) -> None:
+    """Without golden inputs the example is made from the signature, and can be sent as well."""
+    operation = adder.get("/openapi.json").json["paths"]["/predict"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert {"input": {"a": [0.0, 0.0], "b": [0.0, 0.0]}} == example
+    assert adder.post("/predict", example).status == 200
+
+
+def test_refuses_at_once_when_too_many_wait(launch: Launch, tmp_path: Path) -> None:
+    """With MAX_PENDING requests in work the next one gets 503 and Retry-After, and is counted as rejected."""
+    code = f"""
+import pathlib, time
+def postprocess(outputs):
+    while not pathlib.Path({str(tmp_path / "go")!r}).exists():
+        time.sleep(0.01)
+    return {{}}
+"""
+    manifest = write_manifest(tmp_path, addition())
+    service = launch(manifest, code=code, MAX_PENDING="1").wait_ready()
+    body = {"input": {"a": [1, 2], "b": [3, 4]}}
+    statuses: list[int] = []
+    first = threading.Thread(target=lambda: statuses.append(service.post("/predict", body).status))
+    first.start()
+    service.wait_until(lambda: samples(service).get(("nv_inference_pending_request_count", "")) == 1, "in work")
+    second = service.post("/predict", body)
+    assert (503, "1") == (second.status, second.headers["retry-after"])
+    (tmp_path / "go").touch()
+    first.join()
+    assert [200] == statuses
+    assert 1 == samples(service)["nv_inference_request_failure", "REJECTED"]

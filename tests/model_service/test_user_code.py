@@ -1,0 +1,116 @@
+"""A user's own service.py: what it may define, and what its faults look like."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.model_service.conftest import Launch, addition, write_manifest
+
+PREPROCESS = '''
+import numpy as np
+
+STARTED = []
+
+def startup():
+    STARTED.append(True)
+
+def preprocess(request, content_type):
+    """"1,2;10,20" as text/csv: the rows of a and b."""
+    assert content_type == "text/csv" and STARTED == [True]
+    a, b = (np.array([[float(n) for n in part.split(",")]], np.float32) for part in request.decode().split(";"))
+    return {"a": a, "b": b}
+'''
+POSTPROCESS = """
+from labels import NAMES
+
+def postprocess(outputs):
+    return {"total": outputs["sum"].sum(), "sum": outputs["sum"], "name": NAMES[0], "model": "mine"}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write_manifest(tmp_path, addition(), name="adder")
+
+
+def test_reads_and_answers_in_the_user_s_words(launch: Launch, manifest: Path, tmp_path: Path) -> None:
+    """preprocess reads the raw body, postprocess makes the answer, startup ran before; the time is added."""
+    (tmp_path / "labels.py").write_text('NAMES = ["first"]')
+    code = f"import sys; sys.path.append({str(tmp_path)!r})\n{PREPROCESS}\n{POSTPROCESS}"
+    service = launch(manifest, code=code).wait_ready()
+    answer = service.post("/predict", b"1,2;10,20", {"Content-Type": "text/csv"}).json
+    assert 0 < answer.pop("processing_time_ms")
+    assert 12 == len(answer.pop("version"))
+    assert {"total": 33.0, "sum": [[11.0, 22.0]], "name": "first", "model": "mine"} == answer
+
+
+def test_preprocess_alone_keeps_the_usual_answer(launch: Launch, manifest: Path) -> None:
+    """Without a postprocess the answer has the usual form."""
+    service = launch(manifest, code=PREPROCESS).wait_ready()
+    answer = service.post("/predict", b"1,2;10,20", {"Content-Type": "text/csv"}).json
+    assert ([11.0, 22.0], None) == (answer["prediction"], answer["confidence"])
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def preprocess(request, content_type): return {}['secret']", "preprocess failed: KeyError"),
+        ("def preprocess(request, content_type): return [1]", "preprocess did not return a dict of numpy arrays"),
+        (
+            "def preprocess(request, content_type): return {'a': [1]}",
+            "preprocess did not return a dict of numpy arrays",
+        ),
+        (
+            "import numpy\ndef preprocess(request, content_type): return {n: numpy.zeros((1, 2)) for n in 'ab'}",
+            "preprocess returned what the model does not take: input `a` is float64; the model wants FP32",
+        ),
+        ("def postprocess(outputs): raise RuntimeError('secret')", "postprocess failed: RuntimeError"),
+        ("def postprocess(outputs): return 7", "postprocess did not return a dict"),
+        (
+            "def postprocess(outputs): return {'value': object()}",
+            "postprocess returned what JSON cannot hold: Type is not JSON serializable: object",
+        ),
+    ],
+)
+def test_tells_the_caller_only_what_kind_of_fault(launch: Launch, manifest: Path, code: str, error: str) -> None:
+    """A fault of service.py is a 500 that names the function and the exception; the stack is in the log alone."""
+    service = launch(manifest, code=code).wait_ready()
+    reply = service.post("/predict", {"input": {"a": [1, 2], "b": [3, 4]}}, {"X-Request-Id": "look-here"})
+    assert (500, {"error": f"service.py {error}"}) == (reply.status, reply.json)
+    assert ["error", "error"] == [line["level"] for line in service.lines_of("look-here", 2)]
+    assert service.get("/v2/health/ready").status == 200
+
+
+def test_keeps_the_stack_for_the_log(launch: Launch, manifest: Path) -> None:
+    """The log has the stack of the user's exception, with its message, which the caller never sees."""
+    service = launch(manifest, code="def postprocess(outputs): raise RuntimeError('a secret')").wait_ready()
+    reply = service.post("/predict", {"input": {"a": [1, 2], "b": [3, 4]}})
+    stacks = [line["stack"] for line in service.log() if "stack" in line]
+    assert ["RuntimeError: a secret"] == [stack.splitlines()[-1] for stack in stacks]
+    assert b"secret" not in reply.body
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import nothing_of_this_name", "service.py cannot be imported: ModuleNotFoundError"),
+        ("def startup(): raise ValueError('no licence')", "service.py startup failed: ValueError: no licence"),
+        ("preprocess = 7", "service.py: `preprocess` is not a function"),
+    ],
+)
+def test_a_broken_service_py_never_becomes_ready(launch: Launch, manifest: Path, code: str, words: str) -> None:
+    """What fails before the first request ends the process, with one line that says why."""
+    service = launch(manifest, code=code)
+    assert service.process.wait(30) == 1
+    last = service.log()[-1]
+    assert "critical" == last["level"]
+    assert words in last["message"]
+
+
+def test_arrays_need_not_be_contiguous(launch: Launch, manifest: Path) -> None:
+    """A postprocess may return any view of its arrays."""
+    code = "def postprocess(outputs): return {'sum': outputs['sum'].T}"
+    service = launch(manifest, code=code).wait_ready()
+    rows = [{"a": [1, 2], "b": [0, 0]}, {"a": [3, 4], "b": [0, 0]}]
+    assert np.array([[1, 3], [2, 4]]).tolist() == service.post("/predict", {"inputs": rows}).json["sum"]
