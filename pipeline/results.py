@@ -441,3 +441,24 @@ class Checkup:
     @property
     def ok(self) -> bool:
         return all(check.ok for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `ship` would do: the image and model it needs, and the stacks it would change."""
+
+    image: str
+    image_is_there: bool
+    model_sha256: str
+    model_is_there: bool
+    quality: Quality | None
+    stacks: tuple[StackChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The deployment that was stopped, and whose lock was freed."""
+
+    deployment_arn: str
+    status: str
+    lock_was_held_by: str

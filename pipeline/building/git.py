@@ -42,6 +42,12 @@ def identify(directory: Path, paths: Sequence[Path], *, sha: str | None = None) 
     return GitIdentity(sha or found.stdout.strip(), changed, why)
 
 
+def committed_at(directory: Path) -> str:
+    """When the commit of `directory` was made, ISO 8601 in UTC; "" where there is no commit."""
+    found = _git(directory, "show", "--no-patch", "--format=%cI", "HEAD")
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
 def refuse_dirty(identity: GitIdentity) -> None:
     """Raise ConfigError naming what is not committed."""
     if identity.is_dirty:

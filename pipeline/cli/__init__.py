@@ -32,10 +32,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; every PipelineError is printed here, with its remedy, and becomes the exit code."""
-    from pipeline.cli import local, look, rehearse, ship, stages
-
-    for commands in (local, rehearse, stages, ship, look):
-        commands.add_to(cli)
+    complete(cli)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         cli(standalone_mode=False)
@@ -52,6 +49,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(INTERRUPTED)
+
+
+def complete(group: click.Group) -> None:
+    """Add every command to `group`; imported only here, so that importing this package stays cheap."""
+    from pipeline.cli import local, look, rehearse, ship, stages
+
+    for commands in (local, rehearse, stages, ship, look):
+        commands.add_to(group)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

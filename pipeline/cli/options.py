@@ -49,9 +49,14 @@ class Run:
         overlay = f", overlay {self.config.overlay}" if self.config.overlay else ""
         click.echo(f"{self.config.environment_name}: account {aws.account}, {aws.region}{where}{overlay}", err=True)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the command began."""
+        return round(self.clock.monotonic() - self.started_s, 3)
+
     def progress(self, line: str) -> None:
         """A line of progress on stderr, with the seconds since the command began."""
-        click.echo(f"{time.monotonic() - self.started_s:7.1f} s  {line}", err=True)
+        click.echo(f"{self.elapsed_s:7.1f} s  {line}", err=True)
 
     def show(self, result: Any) -> None:
         """The result, and only the result, on stdout; in GitHub Actions also as the step's summary."""
@@ -109,3 +114,13 @@ def need(module: str, extra: str) -> None:
     """Refuse a command whose optional dependency is not installed, naming the extra that brings it."""
     if find_spec(module) is None:
         raise UsageError(f"This command needs `{module}`, which is not installed.", f"pip install '{extra}'")
+
+
+def confirm(run: Run, what: str, yes: bool) -> None:
+    """Ask on a terminal; without one `--yes` must be given. Says first where the command acts."""
+    where = f"{run.service} in {run.config.environment_name} (account {run.aws.account})"
+    if yes:
+        return
+    if not click.get_text_stream("stdin").isatty():
+        raise UsageError("There is no terminal to ask on.", "add `--yes` to act without a question")
+    click.confirm(f"{what}: {where}?", abort=True, err=True)

@@ -1,0 +1,345 @@
+"""An open release: its stages run one after the other under the lock, and each result is noted before the next begins.
+
+A stage in another process, or a run that continues an interrupted one, finds the earlier results in the draft.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from pipeline.aws import ecr
+from pipeline.aws.cloudformation import outputs
+from pipeline.aws.ledger import Draft, Ledger, outcome_of
+from pipeline.aws.lock import Lease, acquire
+from pipeline.aws.models import PinnedModel, fetch_model
+from pipeline.cli.options import Run
+from pipeline.config import Config
+from pipeline.deployment.follower import Gate
+from pipeline.deployment.live import live_revision
+from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.errors import PipelineError, UsageError
+from pipeline.results import (
+    Alarmed,
+    Built,
+    Deployed,
+    GateResult,
+    Outcome,
+    Published,
+    Quality,
+    Record,
+    RolledOut,
+    Scanned,
+    Target,
+    TaskDefinition,
+)
+from pipeline.stages import alarms as alarms_stage
+from pipeline.stages import build as build_stage
+from pipeline.stages import deploy as deploy_stage
+from pipeline.stages import golden as golden_stage
+from pipeline.stages import loadtest as loadtest_stage
+from pipeline.stages import publish as publish_stage
+from pipeline.stages import register as register_stage
+from pipeline.stages import rollout as rollout_stage
+from pipeline.stages import scan as scan_stage
+from pipeline.templates import template_hashes
+
+T = TypeVar("T")
+
+
+def who() -> str:
+    """Who runs this, for lock and records: GitHub's actor, or user@host."""
+    return os.environ.get("GITHUB_ACTOR") or f"{getpass.getuser()}@{platform.node()}"
+
+
+def run_url() -> str:
+    """The page of the GitHub Actions run, or "" elsewhere."""
+    server, repository, number = (
+        os.environ.get(name, "") for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    )
+    return f"{server}/{repository}/actions/runs/{number}" if number else ""
+
+
+@dataclass
+class Release:
+    """The stages of one release."""
+
+    run: Run
+    ledger: Ledger
+    draft: Draft
+    lease: Lease
+
+    @property
+    def id(self) -> str:
+        return self.draft.release_id
+
+    def intend(self, what: str) -> None:
+        """The fence and the intent, before each call that changes something."""
+        self.lease.confirm()
+        self.draft.intend(what)
+
+    def build(self, *, allow_dirty: bool) -> Built:
+        self.intend("build")
+        built = build_stage.build(**self._common(), allow_dirty=allow_dirty)
+        self.draft.note("build", asdict(built), git_sha=built.git_sha, image_digest=built.image_digest)
+        return built
+
+    def scan(self) -> Scanned:
+        scanned = scan_stage.scan(**self._common(), image_digest=self.result("build", Built).image_digest)
+        self.draft.note("scan", asdict(scanned))
+        return scanned
+
+    def publish(self) -> Published:
+        self.intend("publish")
+        live = self._live_record()
+        published = publish_stage.publish(**self._common(), live_quality=_quality(live))
+        self.draft.note("publish", asdict(published))
+        return published
+
+    def deploy_foundation(self) -> Deployed:
+        self.intend("deploy network, cluster, runtime")
+        deployed = deploy_stage.deploy_foundation(**self._common())
+        self.draft.note("foundation", asdict(deployed))
+        return deployed
+
+    def alarms(self) -> Alarmed:
+        self.intend("deploy cost alarms")
+        alarmed = alarms_stage.alarms(self.run.config, self.run.aws, self.run.clock, on_progress=self.run.progress)
+        self.draft.note("alarms", asdict(alarmed))
+        return alarmed
+
+    def register(self) -> TaskDefinition:
+        self.intend("ecs:RegisterTaskDefinition")
+        registered = register_stage.register(
+            self.run.config,
+            self.run.aws,
+            service=self.run.service,
+            release_id=self.id,
+            built=self.result("build", Built),
+            published=self.result("publish", Published),
+            outputs=outputs(self.run.aws, self.run.config.stack_name("runtime", self.run.service)),
+        )
+        self.draft.note("register", asdict(registered), task_definition_arn=registered.arn)
+        return registered
+
+    def put_into_production(self) -> RolledOut:
+        """The service's stacks and the gated deployment: one and the same when the service is created."""
+        definition = self.result("register", TaskDefinition)
+        rolled_out = self._roll_out(definition) if is_deployed(self.run) else self._create_service(definition)
+        self.draft.note("rollout", asdict(rolled_out), deployment_arn=rolled_out.deployment_arn)
+        return rolled_out
+
+    def gates(self) -> list[Gate]:
+        """Golden inputs, then Locust, on whatever target they are given."""
+        return [
+            golden_gate(self.run, self.id, self._model()),
+            load_gate(self.run, self.id, self._model()),
+        ]
+
+    def take_up(self) -> None:
+        """ECS is right where the pointer disagrees: finish what an interrupted run left."""
+        if not is_deployed(self.run):
+            return
+        live = live_revision(self.run.aws, find_place(self.run.config, self.run.aws, self.run.service))
+        now = self.run.clock.now().isoformat()
+        if done := self.ledger.reconcile(live.task_definition_arn, now=now, resuming=self.id):
+            self.run.progress(done)
+
+    def finish(self, durations_s: dict[str, float]) -> Record:
+        """The record of a release that is live."""
+        built, published = self.result("build", Built), self.result("publish", Published)
+        self.draft.note("fingerprint", {"sha256": fingerprint(self.run.config, self.run.service, built, published)})
+        self.draft.note("durations_s", durations_s)
+        return self.close(Outcome.LIVE, "every gate passed")
+
+    def close(self, outcome: Outcome, reason: str, **facts: Any) -> Record:
+        """Write the record; a release that is live also gets its image tag, which lifecycle rules keep."""
+        now = self.run.clock.now().isoformat()
+        if outcome is Outcome.LIVE:
+            built = self.result("build", Built)
+            repository = outputs(self.run.aws, self.run.config.stack_name("registry"))["RepositoryName"]
+            manifest = ecr.get_manifest(self.run.aws, repository, built.image_digest)
+            ecr.put_tag(self.run.aws, repository, manifest, f"release-{self.id}")
+        return self.ledger.close(self.draft, outcome, reason, finished_at=now, **facts)
+
+    def result(self, stage: str, kind: type[T]) -> T:
+        """An earlier stage's result. Raises UsageError when that stage has not run for this release."""
+        found = self.draft.content["results"].get(stage)
+        if found is None:
+            raise UsageError(
+                f"Release `{self.id}` has no result of `{stage}` yet.",
+                f"run `onnxship ship --release {self.id}`, which continues it",
+            )
+        return TypeAdapter(kind).validate_python(found)
+
+    def _roll_out(self, definition: TaskDefinition) -> RolledOut:
+        self.intend("deploy service, observability")
+        deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn)
+        self.draft.note("service", asdict(deployed))
+        return rollout_stage.rollout(
+            self.run.config,
+            self.run.aws,
+            self.run.clock,
+            self.gates(),
+            service=self.run.service,
+            release_id=self.id,
+            task_definition_arn=definition.arn,
+            image_digest=self.result("build", Built).image_digest,
+            on_progress=self.run.progress,
+            intend=self.intend,
+            on_gate=self._note_gate,
+        )
+
+    def _create_service(self, definition: TaskDefinition) -> RolledOut:
+        """The first release: CloudFormation creates the service, and its deployment is gated meanwhile."""
+        self.intend("create service")
+        first = rollout_stage.FirstRollout(
+            self.run.config,
+            self.run.aws,
+            self.run.clock,
+            self.gates(),
+            self.run.service,
+            self.id,
+            definition.arn,
+            self.result("build", Built).image_digest,
+            self.run.progress,
+            self.intend,
+            self._note_gate,
+        )
+        try:
+            deployed = deploy_stage.deploy_service(
+                **self._common(), task_definition_arn=definition.arn, follow=lambda: _step(first)
+            )
+        except PipelineError:
+            if first.refused:
+                return first.finish()
+            raise
+        except BaseException:
+            first.abandon()
+            raise
+        self.draft.note("service", asdict(deployed))
+        return first.finish()
+
+    def _note_gate(self, gate: GateResult) -> None:
+        gates = [*self.draft.content["results"].get("gates", []), asdict(gate)]
+        self.draft.note("gates", gates)
+
+    def _model(self) -> PinnedModel:
+        return fetch_published(self.run, self.result("publish", Published))
+
+    def _live_record(self) -> Record | None:
+        current = self.ledger.current()
+        return self.ledger.record(current.release_id) if current else None
+
+    def _common(self) -> dict[str, Any]:
+        """What every stage is given."""
+        return {
+            "config": self.run.config,
+            "aws": self.run.aws,
+            "clock": self.run.clock,
+            "service": self.run.service,
+            "on_progress": self.run.progress,
+        }
+
+
+@contextmanager
+def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Release]:
+    """The release `release_id`, new or continued, with the lock held; its record is written when a gate refused."""
+    ledger = ledger_of(run.config, run.aws, run.service)
+    lease = acquire(
+        run.aws, lock_place(run.config, run.aws, run.service), holder=who(), run_url=run_url(), command=command
+    )
+    with lease.kept_alive():
+        draft = ledger.open_draft(
+            release_id, started_at=run.clock.now().isoformat(), who=who(), run_url=run_url(), **facts
+        )
+        release = Release(run, ledger, draft, lease)
+        try:
+            yield release
+        except PipelineError as error:
+            if outcome := outcome_of(error):
+                release.close(outcome, error.what)
+            raise
+
+
+def is_deployed(run: Run) -> bool:
+    """Whether the service's stack is there and complete."""
+    return "ServiceName" in outputs(run.aws, run.config.stack_name("service", run.service))
+
+
+def golden_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
+    """The golden inputs as a gate."""
+
+    def golden(target: Target) -> GateResult:
+        return golden_stage.golden(
+            run.config, run.clock, service=run.service, target=target, release_id=release_id, model=model
+        )
+
+    return golden
+
+
+def load_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
+    """Locust as a gate."""
+
+    def loadtest(target: Target) -> GateResult:
+        tested = loadtest_stage.loadtest(
+            run.config, service=run.service, target=target, model=model, release_id=release_id
+        )
+        return loadtest_stage.as_gate(tested)
+
+    return loadtest
+
+
+def fetch_published(run: Run, published: Published) -> PinnedModel:
+    """Manifest and golden inputs as the release pinned them."""
+    return fetch_model(
+        run.aws,
+        published.bucket,
+        published.manifest_key,
+        published.manifest_version_id,
+        published.manifest_sha256,
+    )
+
+
+def published_of(record: Record) -> Published:
+    """What a recorded release had published. Raises UsageError when its record does not say."""
+    found = record.results.get("publish")
+    if not found:
+        raise UsageError(
+            f"The record of release `{record.release_id}` does not say which model it published.",
+            "choose another release: `onnxship history` lists them",
+        )
+    return TypeAdapter(Published).validate_python(found)
+
+
+def fingerprint(config: Config, service: str, built: Built, published: Published) -> str:
+    """Equal for two releases that would put the very same thing into production; hex sha256."""
+    settings = config.services[service].model_dump(mode="json", exclude={"image", "model", "gate", "scan"})
+    content = {
+        "image_digest": built.image_digest,
+        "manifest_sha256": published.manifest_sha256,
+        "templates": template_hashes(),
+        "service": settings,
+        "network": config.network.model_dump(mode="json"),
+        "edge": config.edge.model_dump(mode="json"),
+        "cost": config.cost.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _step(first: rollout_stage.FirstRollout) -> None:
+    first.step()
+
+
+def _quality(record: Record | None) -> Quality | None:
+    found = (record.results.get("publish") or {}).get("quality") if record else None
+    return TypeAdapter(Quality).validate_python(found) if found else None

@@ -1,0 +1,305 @@
+"""`ship`, `rollback` and `abort`: what puts releases into production and takes them back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import click
+
+from pipeline.aws.ledger import check_release_id, release_id_for
+from pipeline.aws.lock import free_lock
+from pipeline.building import git
+from pipeline.cli import release as releases
+from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
+from pipeline.cli.release import (
+    Release,
+    fetch_published,
+    fingerprint,
+    golden_gate,
+    is_deployed,
+    load_gate,
+    opened,
+    published_of,
+)
+from pipeline.deployment.follower import Gate
+from pipeline.deployment.live import live_revision
+from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.errors import ConfigError, UsageError
+from pipeline.results import (
+    Aborted,
+    Built,
+    Outcome,
+    Plan,
+    Published,
+    Record,
+    RolledOut,
+    Shipped,
+)
+from pipeline.stages import alarms as alarms_stage
+from pipeline.stages import build as build_stage
+from pipeline.stages import deploy as deploy_stage
+from pipeline.stages import publish as publish_stage
+from pipeline.stages import rollback as rollback_stage
+from pipeline.stages import status as status_stage
+
+T = TypeVar("T")
+
+
+def add_to(cli: click.Group) -> None:
+    for command in (ship, rollback, abort):
+        cli.add_command(command)
+
+
+@click.command()
+@run_options
+@click.option(
+    "--release", "release_id", metavar="ID", help="The release's name; made from time and commit if left out."
+)
+@click.option("--allow-dirty", is_flag=True, help="Ship files that are not committed; refused in CI.")
+@dry_run_option
+@yes_option
+def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes: bool) -> None:
+    """Build, scan, publish, deploy, roll out blue-green behind the gate, and set the cost alarms.
+
+    \b
+    Example: onnxship ship
+             onnxship ship --env production --release 2026-11-21
+    """
+    if release_id is not None:
+        check_release_id(release_id)
+    _refuse_open_edge(run)
+    _refuse_dirty_in_ci(allow_dirty)
+    if dry_run:
+        run.show(_plan(run, allow_dirty))
+        return
+    shipped = _nothing_to_do(run, release_id, allow_dirty)
+    if shipped is None:
+        confirm(run, "Ship", yes)
+        shipped = _ship(run, release_id, allow_dirty)
+    run.show(shipped)
+
+
+def _ship(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
+    committed_at = git.committed_at(run.config.directory)
+    ledger_of(run.config, run.aws, run.service).refuse_older(committed_at)
+    sha = git.identify(run.config.directory, []).sha
+    chosen = release_id or release_id_for(run.clock.now(), sha)
+    watch = Stopwatch(run)
+    with opened(run, chosen, "onnxship ship", committed_at=committed_at) as release:
+        release.take_up()
+        built = watch.time("build", lambda: release.build(allow_dirty=allow_dirty))
+        watch.time("scan", release.scan)
+        published = watch.time("publish", release.publish)
+        watch.time("foundation", release.deploy_foundation)
+        watch.time("alarms", release.alarms)
+        watch.time("register", release.register)
+        rolled_out = watch.time("rollout", release.put_into_production)
+        release.finish(watch.durations_s)
+        return _shipped(run, release, built, published, rolled_out, watch)
+
+
+def _shipped(
+    run: Run, release: Release, built: Built, published: Published, rolled_out: RolledOut, watch: Stopwatch
+) -> Shipped:
+    return Shipped(
+        release_id=release.id,
+        outcome=Outcome.LIVE,
+        environment=run.config.environment_name,
+        service=run.service,
+        git_sha=built.git_sha,
+        image_digest=built.image_digest,
+        model_sha256=published.model_sha256,
+        task_definition_arn=rolled_out.task_definition_arn,
+        production_url=rolled_out.production_url,
+        gates=rolled_out.gates,
+        stages=rolled_out.stages,
+        durations_s=watch.durations_s,
+        duration_s=watch.total_s,
+    )
+
+
+def _nothing_to_do(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped | None:
+    """What is live already, when shipping would put the very same thing there; None when there is work.
+
+    Reads only. Raises UsageError when `release_id` has ended and holds something else.
+    """
+    if not is_deployed(run):
+        return None
+    ledger = ledger_of(run.config, run.aws, run.service)
+    current = ledger.current()
+    record = ledger.record(current.release_id) if current else None
+    ended = ledger.record(release_id) if release_id else None
+    if record is None:
+        return None
+    place = find_place(run.config, run.aws, run.service)
+    serves = live_revision(run.aws, place).task_definition_arn
+    is_same = serves == record.task_definition_arn and _fingerprint(run, allow_dirty) == _recorded_fingerprint(record)
+    if is_same and (ended is None or ended.release_id == record.release_id):
+        run.progress(f"nothing to do: release {record.release_id} is live and holds the same")
+        return _live_already(run, record, place.production_url)
+    if ended is not None:
+        raise UsageError(
+            f"Release `{release_id}` has ended already ({ended.outcome} at {ended.finished_at}), and what would be "
+            "shipped now is something else.",
+            "leave `--release` out, or choose a new name; `onnxship history` lists the known ones",
+        )
+    return None
+
+
+def _live_already(run: Run, record: Record, url: str) -> Shipped:
+    published = published_of(record)
+    return Shipped(
+        release_id=record.release_id,
+        outcome=Outcome.NOTHING_TO_DO,
+        environment=run.config.environment_name,
+        service=run.service,
+        git_sha=record.git_sha,
+        image_digest=record.image_digest,
+        model_sha256=published.model_sha256,
+        task_definition_arn=record.task_definition_arn,
+        production_url=url,
+        gates=(),
+        stages=(),
+        durations_s={},
+        duration_s=round(Stopwatch(run).total_s, 3),
+    )
+
+
+def _fingerprint(run: Run, allow_dirty: bool) -> str:
+    """Of what would be shipped now; "" when its image or model is not in AWS yet."""
+    common = {"config": run.config, "aws": run.aws, "clock": run.clock, "service": run.service}
+    built = build_stage.build(**common, allow_dirty=allow_dirty, dry_run=True)  # type: ignore[arg-type]
+    if not built.image_digest:
+        return ""
+    published = publish_stage.publish(**common, dry_run=True)  # type: ignore[arg-type]
+    return fingerprint(run.config, run.service, built, published) if published.manifest_sha256 else ""
+
+
+def _recorded_fingerprint(record: Record) -> str:
+    return str((record.results.get("fingerprint") or {}).get("sha256", "unknown"))
+
+
+def _plan(run: Run, allow_dirty: bool) -> Plan:
+    """What `ship` would do, stage by stage; nothing is changed."""
+    common = {"config": run.config, "aws": run.aws, "clock": run.clock, "on_progress": run.progress, "dry_run": True}
+    built = build_stage.build(**common, service=run.service, allow_dirty=allow_dirty)  # type: ignore[arg-type]
+    published = publish_stage.publish(**common, service=run.service)  # type: ignore[arg-type]
+    foundation = deploy_stage.deploy_foundation(**common, service=run.service)  # type: ignore[arg-type]
+    alarmed = alarms_stage.alarms(**common)  # type: ignore[arg-type]
+    service = deploy_stage.deploy_service(**common, service=run.service, task_definition_arn="")  # type: ignore[arg-type]
+    return Plan(
+        image=built.tag,
+        image_is_there=built.reused,
+        model_sha256=published.model_sha256,
+        model_is_there=published.reused,
+        quality=published.quality,
+        stacks=(*foundation.stacks, *alarmed.stacks, *service.stacks),
+    )
+
+
+@click.command()
+@run_options
+@click.argument("release", required=False)
+@click.option("--full-gate", is_flag=True, help="Load-test the release again; the golden inputs always judge it.")
+@dry_run_option
+@yes_option
+def rollback(run: Run, release: str | None, full_gate: bool, dry_run: bool, yes: bool) -> None:
+    """Go back: to the release before this one, or to RELEASE by name.
+
+    A deployment that runs or bakes is stopped first. A running ship is pre-empted.
+
+    \b
+    Example: onnxship rollback
+             onnxship rollback v1 --yes
+    """
+    if dry_run:
+        ledger = ledger_of(run.config, run.aws, run.service)
+        run.show(ledger.known(release) if release else ledger.previous())
+        return
+    confirm(run, f"Roll back to {release or 'the previous release'}", yes)
+
+    def gates_for(record: Record) -> list[Gate]:
+        model = fetch_published(run, published_of(record))
+        serves = record.serves or record.release_id
+        gates = [golden_gate(run, serves, model)]
+        return [*gates, load_gate(run, serves, model)] if full_gate else gates
+
+    reverted = rollback_stage.rollback(
+        run.config,
+        run.aws,
+        run.clock,
+        gates_for,
+        service=run.service,
+        who=rollback_stage.Who(releases.who(), releases.run_url()),
+        to=release,
+        on_progress=run.progress,
+    )
+    run.show(reverted)
+
+
+@click.command()
+@run_options
+@dry_run_option
+@yes_option
+def abort(run: Run, dry_run: bool, yes: bool) -> None:
+    """Stop the deployment that runs, wait until the old release serves alone, and free the lock.
+
+    \b
+    Example: onnxship abort --yes
+    """
+    place = find_place(run.config, run.aws, run.service)
+    if dry_run:
+        run.show(Aborted(deployment_arn=_running(run), status="would be stopped", lock_was_held_by=""))
+        return
+    confirm(run, "Abort the running deployment", yes)
+    stopped = rollback_stage.stop_running(
+        run.aws, run.clock, place, interval_s=run.config.poll_interval_s, on_progress=run.progress
+    )
+    freed = free_lock(run.aws, lock_place(run.config, run.aws, run.service))
+    run.show(
+        Aborted(
+            deployment_arn=stopped.arn if stopped else "",
+            status=stopped.status if stopped else "no deployment ran",
+            lock_was_held_by=freed.description if freed.held else "",
+        )
+    )
+
+
+def _running(run: Run) -> str:
+    running = status_stage.status(run.config, run.aws, service=run.service).deployments
+    return running[0].arn if running else ""
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage, for the record and the report."""
+
+    run: Run
+    durations_s: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total_s(self) -> float:
+        return self.run.elapsed_s
+
+    def time(self, stage: str, work: Callable[[], T]) -> T:
+        began_s = self.run.elapsed_s
+        self.run.progress(f"{stage} ...")
+        result = work()
+        self.durations_s[stage] = round(self.run.elapsed_s - began_s, 2)
+        return result
+
+
+def _refuse_open_edge(run: Run) -> None:
+    if not run.config.edge.ingress_cidrs:
+        raise ConfigError(
+            f"{run.config.path}: edge.ingress_cidrs is empty: nobody could reach the service.",
+            "say who may, for example `ingress_cidrs: [203.0.113.0/24]`, or [0.0.0.0/0] for everybody",
+        )
+
+
+def _refuse_dirty_in_ci(allow_dirty: bool) -> None:
+    if allow_dirty and os.environ.get("CI") == "true":
+        raise UsageError("`--allow-dirty` is refused in CI: the release could not be found again.", "commit first")
