@@ -8,13 +8,14 @@ import logging
 from typing import Any, Protocol
 
 from rehearsal.balancer import Balancing
+from rehearsal.cloudformation_front import CloudFormation
 from rehearsal.context import Context
 from rehearsal.ecr_front import Ecr
 from rehearsal.ecs import Ecs
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 
-TEMP = [("rehearsal.metering", "Metering"), ("rehearsal.cloudformation_front", "CloudFormation")]
+TEMP = [("rehearsal.metering", "Metering")]
 
 
 class Part(Protocol):
@@ -33,8 +34,9 @@ class Composition:
         self.ecr = Ecr(context)
         self.balancing = Balancing(context)
         self.ecs = Ecs(context)
+        self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
-        self.parts: list[Part] = [self.ecr, self.balancing, self.ecs]
+        self.parts: list[Part] = [self.ecr, self.balancing, self.ecs, self.cloudformation]
         for module, name in TEMP:
             try:
                 part = getattr(importlib.import_module(module), name)(context)
@@ -42,7 +44,7 @@ class Composition:
                 logging.warning("not there yet: %s %s", name, e)
                 continue
             setattr(self, name.lower(), part)
-            self.parts.append(part)
+            self.parts.insert(2, part)
         for part in self.parts:
             part.install()
         self.api = ApiServer()
@@ -62,7 +64,7 @@ class Composition:
             "seconds_per_aws_minute": settings.seconds_per_minute,
             "engine": settings.engine,
             "not_rehearsed": sentences(settings),
-            "recorded_only": self.cloudformation.recorded_only() if hasattr(self, "cloudformation") else [],
+            "recorded_only": self.cloudformation.recorded_only(),
             "not_rehearsed_calls": self.api.gaps.calls(),
         }
 
