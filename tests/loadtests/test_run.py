@@ -86,10 +86,8 @@ def test_the_load_ends_with_the_process_that_asked_for_it(site, model_files, tmp
     output = tmp_path / "result.json"
     command = words(site, model_files, output)
     command[command.index("--duration-s") + 1] = "60"
-    starter = subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess; p = subprocess.Popen({command!r}); print(p.pid, flush=True); p.wait()"],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    program = f"import subprocess; p = subprocess.Popen({command!r}); print(p.pid, flush=True); p.wait()"
+    starter = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = int(starter.stdout.readline())
     while not site.asked:
         time.sleep(0.1)

@@ -1,0 +1,229 @@
+"""A small AWS by hand: one ECS service whose deployments move one stage with every look, and what surrounds it.
+
+Has `call` and `pages` as the pipeline's own `Aws` has them. Follows the stages of a blue-green deployment:
+https://docs.aws.amazon.com/AmazonECS/latest/developerguide/blue-green-deployment-how-it-works.html
+"""
+
+# ruff: noqa: N803 - arguments are AWS's own names
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.errors import AwsError
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+FORWARD = (
+    "RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", "POST_TEST_TRAFFIC_SHIFT",
+    "PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT", "BAKE_TIME", "CLEAN_UP",
+)  # fmt: skip
+GATE = "POST_TEST_TRAFFIC_SHIFT"
+OLD, NEW, OTHER = (f"arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:{n}" for n in (1, 2, 3))
+OLD_DIGEST, NEW_DIGEST = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+@dataclass
+class Moving:
+    """A deployment and how it will go."""
+
+    arn: str
+    task_definition: str
+    source: str
+    created_at: datetime
+    status: str = "PENDING"
+    at: int = -1
+    hook: str = ""
+    rolled_back_because: str = ""
+    alarms: tuple[str, ...] = ()
+
+    @property
+    def stage(self) -> str:
+        return FORWARD[self.at] if self.at >= 0 else ""
+
+
+@dataclass
+class World:
+    """What AWS knows. Set how the next deployment goes before it starts."""
+
+    clock: Any
+    stays_at: str = "nowhere"
+    alarm_at: str = "nowhere"
+    has_hook: bool = True
+    rollback_status: str = "ROLLBACK_SUCCESSFUL"
+    rollback_alarms: tuple[str, ...] = ("p-e-s-5xx",)
+    alarm_states: dict[str, str] = field(default_factory=lambda: {"p-e-s-5xx": "OK"})
+    digests: dict[str, str] = field(default_factory=lambda: {OLD: OLD_DIGEST, NEW: NEW_DIGEST, OTHER: NEW_DIGEST})
+    stopped: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    ingress: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scale_out_suspended: bool = False
+    deployments: list[Moving] = field(default_factory=list)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    refuse: dict[str, AwsError] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.deployments.append(Moving("dep/1", OLD, "", NOW - timedelta(days=1), "SUCCESSFUL", len(FORWARD) - 1))
+
+    def call(self, service: str, operation: str, /, *, region: str | None = None, **request: Any) -> dict[str, Any]:
+        self.calls.append((operation, request))
+        if operation in self.refuse:
+            raise self.refuse[operation]
+        return getattr(self, f"_{operation}")(**request)
+
+    def pages(self, service: str, operation: str, key: str, /, **request: Any) -> Any:
+        return iter(self.call(service, operation, **request)[key])
+
+    def sent(self, operation: str) -> list[dict[str, Any]]:
+        """The requests of one operation, in order."""
+        return [request for name, request in self.calls if name == operation]
+
+    def start(self, task_definition: str) -> Moving:
+        """A deployment begins, ours or somebody else's."""
+        moving = Moving(f"dep/{len(self.deployments) + 1}", task_definition, OLD, self.clock.now())
+        self.deployments.append(moving)
+        return moving
+
+    def _describe_stacks(self, StackName: str) -> dict[str, Any]:
+        outputs = {
+            "service": {"ServiceName": "svc"},
+            "cluster": {
+                "ClusterName": "c",
+                "LoadBalancerDnsName": "lb.example",
+                "LoadBalancerSecurityGroupId": "sg-1",
+            },
+            "runtime": {"GateSecretArn": "arn:secret", "LogGroupName": "/logs"},
+        }[StackName.rsplit("-", 1)[1]]
+        listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+        return {
+            "Stacks": [{"StackName": StackName, "StackId": "1", "StackStatus": "CREATE_COMPLETE", "Outputs": listed}]
+        }
+
+    def _describe_services(self, **_: Any) -> dict[str, Any]:
+        hooks = [{"targetType": "PAUSE", "lifecycleStages": [GATE]}] if self.has_hook else []
+        alarms = {"alarmNames": list(self.rollback_alarms), "enable": True, "rollback": True}
+        service = {
+            "serviceArn": "arn:svc", "serviceName": "svc", "status": "ACTIVE", "taskDefinition": OLD,
+            "events": self.events,
+            "deploymentConfiguration": {"strategy": "BLUE_GREEN", "alarms": alarms, "lifecycleHooks": hooks},
+        }  # fmt: skip
+        return {"services": [service]}
+
+    def _update_service(self, taskDefinition: str, **_: Any) -> dict[str, Any]:
+        self.start(taskDefinition)
+        return {}
+
+    def _list_service_deployments(self, status: tuple[str, ...] = (), **_: Any) -> dict[str, Any]:
+        found = [d for d in self.deployments if not status or d.status in status]
+        return {"serviceDeployments": [{"serviceDeploymentArn": d.arn, "createdAt": d.created_at} for d in found]}
+
+    def _describe_service_deployments(self, serviceDeploymentArns: list[str]) -> dict[str, Any]:
+        moving = self._find(serviceDeploymentArns[0])
+        if moving is None:
+            return {"serviceDeployments": [], "failures": []}
+        self._move(moving)
+        return {"serviceDeployments": [self._described(moving)]}
+
+    def _find(self, arn: str) -> Moving | None:
+        return next((d for d in self.deployments if d.arn == arn), None)
+
+    def _move(self, d: Moving) -> None:
+        if d.status in ("STOP_REQUESTED", "ROLLBACK_REQUESTED"):
+            d.status = "ROLLBACK_IN_PROGRESS"
+        elif d.status == "ROLLBACK_IN_PROGRESS":
+            d.status = self.rollback_status
+        elif d.status in ("PENDING", "IN_PROGRESS") and d.stage != self.stays_at and d.hook != "AWAITING_ACTION":
+            self._forward(d)
+
+    def _forward(self, d: Moving) -> None:
+        d.status, d.at = "IN_PROGRESS", d.at + 1
+        if d.at == len(FORWARD):
+            d.status, d.at = "SUCCESSFUL", d.at - 1
+        elif d.stage == GATE and self.has_hook:
+            d.hook = "AWAITING_ACTION"
+        elif d.stage == self.alarm_at:
+            d.status, d.alarms = "ROLLBACK_REQUESTED", self.rollback_alarms
+            d.rolled_back_because = "alarm detected"
+
+    def _described(self, d: Moving) -> dict[str, Any]:
+        shifted = d.stage in FORWARD[6:] and not d.status.startswith("ROLLBACK")
+        hooks = [{"hookId": "hook-1", "targetType": "PAUSE", "status": d.hook}] if d.hook else []
+        rollback = {"reason": d.rolled_back_because, "serviceRevisionArn": f"rev/{d.source}"}
+        return {
+            "serviceDeploymentArn": d.arn, "serviceArn": "arn:svc", "status": d.status, "lifecycleStage": d.stage,
+            "createdAt": d.created_at, "lifecycleHookDetails": hooks,
+            "targetServiceRevision": {
+                "arn": f"rev/{d.task_definition}",
+                "requestedProductionTrafficWeight": 100.0 if shifted else 0.0,
+            },
+            "sourceServiceRevisions": [{"arn": f"rev/{d.source}"}] if d.source else [],
+            "rollback": rollback if d.status.startswith("ROLLBACK") else {},
+            "alarms": {"triggeredAlarmNames": list(d.alarms)},
+        }  # fmt: skip
+
+    def _describe_service_revisions(self, serviceRevisionArns: list[str]) -> dict[str, Any]:
+        arn = serviceRevisionArns[0]
+        definition = arn.removeprefix("rev/")
+        images = [{"containerName": "model", "imageDigest": self.digests[definition]}]
+        return {
+            "serviceRevisions": [{"serviceRevisionArn": arn, "taskDefinition": definition, "containerImages": images}]
+        }
+
+    def _continue_service_deployment(self, serviceDeploymentArn: str, hookId: str, action: str) -> dict[str, Any]:
+        d = self._find(serviceDeploymentArn)
+        assert d is not None
+        assert (hookId, d.hook) == ("hook-1", "AWAITING_ACTION")
+        d.hook = "SUCCEEDED" if action == "CONTINUE" else "FAILED"
+        if action == "ROLLBACK":
+            d.status, d.rolled_back_because = "ROLLBACK_REQUESTED", "hook answered ROLLBACK"
+        return {}
+
+    def _stop_service_deployment(self, serviceDeploymentArn: str, stopType: str) -> dict[str, Any]:
+        d = self._find(serviceDeploymentArn)
+        assert d is not None
+        d.status, d.hook, d.rolled_back_because = "STOP_REQUESTED", "", "stopped by user"
+        return {}
+
+    def _list_tasks(self, **_: Any) -> dict[str, Any]:
+        return {"taskArns": [task["taskArn"] for task in self.stopped]}
+
+    def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
+        return {"tasks": [task for task in self.stopped if task["taskArn"] in tasks]}
+
+    def _describe_alarms(self, AlarmNames: list[str], **_: Any) -> dict[str, Any]:
+        known = {name: state for name, state in self.alarm_states.items() if name in AlarmNames}
+        return {"MetricAlarms": [{"AlarmName": name, "StateValue": state} for name, state in known.items()]}
+
+    def _get_log_events(self, **_: Any) -> dict[str, Any]:
+        return {"events": [{"message": "Traceback: no module named torch\n"}]}
+
+    def _get_secret_value(self, **_: Any) -> dict[str, Any]:
+        return {"SecretString": "sesame"}
+
+    def _describe_security_group_rules(self, **_: Any) -> dict[str, Any]:
+        return {"SecurityGroupRules": list(self.ingress.values())}
+
+    def _authorize_security_group_ingress(self, TagSpecifications: list[Any], **_: Any) -> dict[str, Any]:
+        rule = {"SecurityGroupRuleId": f"sgr-{len(self.calls)}", "Tags": TagSpecifications[0]["Tags"]}
+        self.ingress[rule["SecurityGroupRuleId"]] = rule
+        return {"SecurityGroupRules": [rule]}
+
+    def _revoke_security_group_ingress(self, SecurityGroupRuleIds: list[str], **_: Any) -> dict[str, Any]:
+        for rule_id in SecurityGroupRuleIds:
+            del self.ingress[rule_id]
+        return {}
+
+    def _describe_scalable_targets(self, **_: Any) -> dict[str, Any]:
+        return {"ScalableTargets": [{}]}
+
+    def _register_scalable_target(self, SuspendedState: dict[str, bool], **_: Any) -> dict[str, Any]:
+        self.scale_out_suspended = SuspendedState["DynamicScalingOutSuspended"]
+        return {}
+
+
+def failed_task(number: int, at: datetime, task_definition: str = NEW) -> dict[str, Any]:
+    """A task that exited with 3."""
+    return {
+        "taskArn": f"arn:task/{number}", "taskDefinitionArn": task_definition, "createdAt": at,
+        "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited",
+        "containers": [{"name": "model", "exitCode": 3}],
+    }  # fmt: skip
