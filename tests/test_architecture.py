@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "pipeline.judges": {"pipeline.results", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},
     "pipeline.config": {"pipeline.errors", "pydantic", "yaml"},
-    "pipeline.template_checks": PIPELINE_BASE | {"yaml"},
+    "pipeline.template_checks": PIPELINE_BASE | {"pipeline.template_checks", "yaml"},
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},
     "pipeline.aws.session": PIPELINE_BASE | {"pipeline.config", "boto3", "botocore"},
     "pipeline.stages": STAGES,
