@@ -5,7 +5,7 @@ Nothing is executed that was not shown, and nothing that would replace or remove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.aws import cloudformation
@@ -188,7 +188,8 @@ class Stacks:
             nonlocal cursor, has_ended
             self.follow()
             for event in cloudformation.events_after(self.aws, stack.id, cursor, region=region):
-                self.on_progress(f"{stack.name}: {event}")
+                if not event.is_chatter:
+                    self.on_progress(f"{stack.name}: {event}")
                 cursor, has_ended = event.id, has_ended or event.is_end_of(stack)
             current = cloudformation.describe_stack(self.aws, stack.id, region=region) or _deleted(stack)
             is_over = has_ended and not current.is_in_progress
@@ -223,14 +224,31 @@ class Stacks:
         )
 
 
-def refused_changes(changes: Iterable[ResourceChange]) -> tuple[ResourceChange, ...]:
+def refused_changes(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
     """The changes that would replace or remove what a release stands on."""
+    replaced = _replaced(changes)
     return tuple(
         change
         for change in changes
-        if change.resource_type in KEPT_TYPES
-        and (change.action == "Remove" or change.replacement in ("True", "Conditional"))
+        if change.resource_type in KEPT_TYPES and (change.action == "Remove" or change.logical_id in replaced)
     )
+
+
+def _replaced(changes: Sequence[ResourceChange]) -> frozenset[str]:
+    """Logical ids that are replaced: said so, or perhaps so and nothing in the change set rules it out.
+
+    CloudFormation calls whatever refers to a changed resource perhaps replaced, even if that one stays itself.
+    """
+    replaced = frozenset(change.logical_id for change in changes if change.replacement == "True")
+    while True:
+        more = replaced | {
+            change.logical_id
+            for change in changes
+            if change.replacement == "Conditional" and (not change.hangs_on or change.hangs_on & (replaced | {""}))
+        }
+        if more == replaced:
+            return replaced
+        replaced = more
 
 
 def first_failures(events: Iterable[Event], count: int = 3) -> tuple[str, ...]:

@@ -39,13 +39,18 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChange:
-    """One resource that a change set touches. `replacement` is True, False or Conditional, in AWS's words."""
+    """One resource that a change set touches. `replacement` is True, False or Conditional, in AWS's words.
+
+    `hangs_on` names the resources in the same stack by which a Conditional one is replaced if they are; an empty
+    name in it stands for anything else.
+    """
 
     action: str
     logical_id: str
     resource_type: str
     replacement: str
     properties: tuple[str, ...]
+    hangs_on: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         replaced = {"True": ", replaced", "Conditional": ", perhaps replaced"}.get(self.replacement, "")
@@ -76,6 +81,11 @@ class Event:
     resource_type: str
     status: str
     reason: str
+
+    @property
+    def is_chatter(self) -> bool:
+        """Whether it only says that what was begun was begun (`Resource creation Initiated`)."""
+        return self.reason.startswith("Resource ") and self.reason.endswith(" Initiated")
 
     def is_end_of(self, stack: Stack) -> bool:
         """Whether this event says that an operation on the whole stack is over, well or not."""
@@ -204,7 +214,21 @@ def _resource_change(raw: Mapping[str, Any]) -> ResourceChange:
         resource_type=raw["ResourceType"],
         replacement=raw.get("Replacement", ""),
         properties=tuple(name for name in names if name),
+        hangs_on=frozenset(_cause(detail) for detail in raw.get("Details", []) if _may_recreate(detail)),
     )
+
+
+def _may_recreate(detail: Mapping[str, Any]) -> bool:
+    return detail.get("Target", {}).get("RequiresRecreation", "Never") != "Never"
+
+
+def _cause(detail: Mapping[str, Any]) -> str:
+    """The resource whose change is passed on by a reference (`Name`, or `Name.Attribute`), or nothing.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChangeDetail.html
+    """
+    is_reference = detail.get("ChangeSource") in ("ResourceReference", "ResourceAttribute")
+    return str(detail.get("CausingEntity", "")).partition(".")[0] if is_reference else ""
 
 
 def _event(raw: Mapping[str, Any]) -> Event:
