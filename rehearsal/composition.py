@@ -14,6 +14,7 @@ from rehearsal.ecr_front import Ecr
 from rehearsal.ecs import Ecs
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
+from rehearsal.s3_front import S3
 
 TEMP = [("rehearsal.metering", "Metering")]
 
@@ -36,7 +37,7 @@ class Composition:
         self.ecs = Ecs(context)
         self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
-        self.parts: list[Part] = [self.ecr, self.balancing, self.ecs, self.cloudformation]
+        self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.ecs, self.cloudformation]
         for module, name in TEMP:
             try:
                 part = getattr(importlib.import_module(module), name)(context)
