@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument("--region", required=True)
     begin.add_argument("--seconds-per-minute", type=float, default=2.0, help="real seconds per AWS minute")
     begin.add_argument("--engine", choices=["process"], default="process", help="what a task is")
-    begin.add_argument("--reserve-port", type=int, nargs="*", default=[], help="keep free for listeners")
+    begin.add_argument("--reserve-port", type=int, action="extend", nargs="+", default=[], help="keep for a listener")
     end = commands.add_parser("down", help="end it, and what it left behind")
     end.set_defaults(command=down)
     look = commands.add_parser("status", help="is it there?")

@@ -39,7 +39,6 @@ def forget_caller(settings: Settings) -> None:
         AWS_REGION=settings.region,
         AWS_DEFAULT_REGION=settings.region,
         MOTO_ACCOUNT_ID=settings.account,
-        MOTO_IAM_LOAD_MANAGED_POLICIES="true",  # roles attach AWS's managed policies by their ARNs
     )
 
 

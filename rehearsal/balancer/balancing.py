@@ -41,7 +41,7 @@ class Balancing:
         self._log = AccessLog(context.settings.state_dir / "access.log", context.addresses.task_arn)
         self._health = HealthChecker(context.addresses)
         self._traffic = Traffic(self._estate, self._health, self._log)
-        self._ports = Ports(self._handler)
+        self._ports = Ports(self._handler, context.reserved)
         self._session: aiohttp.ClientSession | None = None
         self._writing: asyncio.Task[None] | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable
 
 from aiohttp import web
@@ -22,8 +23,13 @@ STOP_WAIT_S = 0.2
 class Ports:
     """One server per listener, all answered by the same proxy."""
 
-    def __init__(self, handler: Callable[[Listener], Callable[[web.BaseRequest], object]]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Listener], Callable[[web.BaseRequest], object]],
+        reserved: dict[int, socket.socket] | None = None,
+    ) -> None:
         self._handler = handler
+        self._reserved = {} if reserved is None else reserved
         self._open: dict[str, tuple[asyncio.Server, web.Server]] = {}
 
     async def open(self, listener: Listener) -> None:
@@ -48,7 +54,7 @@ class Ports:
             max_field_size=LONGEST_HEADER_BYTES,
         )
         try:
-            server = await asyncio.get_running_loop().create_server(answers, LOOPBACK, port, backlog=512)
+            server = await self._serve(answers, port)
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise refuse(
@@ -56,6 +62,13 @@ class Ports:
                 f"Port {port} of {LOOPBACK} {why}: a rehearsed listener needs a free port of this machine",
             ) from error
         return server, answers
+
+    async def _serve(self, answers: web.Server, port: int) -> asyncio.Server:
+        """A server on a port, on the socket that was kept for it if there is one."""
+        held, loop = self._reserved.pop(port, None), asyncio.get_running_loop()
+        if held:
+            return await loop.create_server(answers, sock=held, backlog=512)
+        return await loop.create_server(answers, LOOPBACK, port, backlog=512)
 
     async def close(self, listener: Listener) -> None:
         """Stop listening, and end what is still connected."""
