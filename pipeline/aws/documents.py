@@ -80,6 +80,6 @@ def _put(aws: Aws, bucket: str, key: str, content: dict[str, Any], **condition: 
             raise
         # A write whose answer was lost is sent again by botocore and then meets itself.
         present = read_document(aws, bucket, key)
-        if present is not None and present.content == content:
+        if present is not None and present.content == json.loads(request["Body"]):
             return present.etag
         raise Lost(key) from error

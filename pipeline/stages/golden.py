@@ -8,9 +8,9 @@ https://github.com/open-inference/open-inference-protocol/blob/main/specificatio
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -29,6 +29,7 @@ EDGE_STATUSES = (403, 429)
 NOT_YET_STATUSES = (403, 502, 503, 504)
 RELEASE_HEADER = "X-Onnxship-Release"
 Array = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 
 class _Stopped(Exception):
@@ -102,6 +103,15 @@ def _batches(rows: dict[str, Array]) -> Iterator[dict[str, Array]]:
         yield {name: array[start : start + BATCH_ROWS] for name, array in rows.items()}
 
 
+def _read(response: httpx.Response, parse: Callable[[Any], T]) -> T:
+    """The parsed answer; one that is not what the protocol says fails the release."""
+    try:
+        return parse(response.json())
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"{response.request.url.path} gave no answer of the protocol ({error!r}): {response.text[:200]}"
+        raise _Stopped(Verdict.FAIL, said) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Session:
     """Requests to one model, each answer checked for the release that gave it."""
@@ -113,9 +123,9 @@ class _Session:
 
     def check_version(self, clock: Clock) -> None:
         """The served model is the published one. A port that has just been opened is given a moment."""
-        metadata = self._first_answer(clock).json()
-        if self.version not in metadata.get("versions", ()):
-            served = ", ".join(metadata.get("versions", ())) or "none"
+        versions = _read(self._first_answer(clock), lambda answer: [str(v) for v in answer["versions"]])
+        if self.version not in versions:
+            served = ", ".join(versions) or "none"
             raise _Stopped(Verdict.FAIL, f"model version {served} is served, not {self.version}")
 
     def infer_all(self, rows: dict[str, Array], inputs: dict[str, Any]) -> dict[str, Array]:
@@ -124,8 +134,8 @@ class _Session:
         answers = []
         for batch in _batches(rows):
             response = self._checked(self.client.post(path, json=infer_request(batch, inputs)))
-            answers.append(output_arrays(response.json()))
-        names = answers[0] if answers else {}
+            answers.append(_read(response, output_arrays))
+        names = set.intersection(*(set(answer) for answer in answers)) if answers else set()
         return {name: np.concatenate([answer[name] for answer in answers]) for name in names}
 
     def _first_answer(self, clock: Clock) -> httpx.Response:

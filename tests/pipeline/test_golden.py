@@ -1,0 +1,198 @@
+"""The golden gate against the real model server, and against servers that get something wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.aws.models import PinnedModel
+from pipeline.results import Target, Verdict
+from pipeline.stages import publish
+from pipeline.stages.golden import golden
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def model(config, tmp_path) -> PinnedModel:
+    """The tiny model as `publish` writes it."""
+    manifest = publish.write_local(config, "tiny", tmp_path / "published")
+    return PinnedModel(manifest.read_bytes(), (manifest.parent / "golden.npz").read_bytes())
+
+
+def free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def server(model, tmp_path) -> Iterator[str]:
+    """model_service as a process, with the model published."""
+    port = free_port()
+    environment = os.environ | {
+        "PORT": str(port), "ADMIN_PORT": str(free_port()), "BIND_HOST": "127.0.0.1", "DRAIN_S": "0", "DEVICE": "cpu",
+        "MODEL_DIR": str(tmp_path / "models"), "RELEASE_ID": "v2",
+        "MODEL_MANIFEST_URI": (tmp_path / "published" / "manifest.json").as_uri(),
+    }  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-m", "model_service"], env=environment, cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while process.poll() is None:
+            try:
+                if httpx.get(f"{url}/v2/health/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def judge(config, clock, url: str, model: PinnedModel, release_id: str = "v2", headers: dict | None = None):
+    target = Target(url, headers or {})
+    return golden(config, clock, service="tiny", target=target, release_id=release_id, model=model)
+
+
+def test_the_real_server_passes_on_every_row(config, clock, server, model):
+    """All 40 rows, both outputs, in batches; the largest difference is a number of the result."""
+    result = judge(config, clock, server, model)
+
+    assert (result.name, result.verdict) == ("golden", Verdict.PASS), result.reason
+    assert result.numbers["rows"] == 40
+    assert result.numbers["probabilities_max_difference"] < 1e-5
+
+
+def test_another_release_behind_the_port_fails(config, clock, server, model):
+    """Right answers of the wrong release are no evidence for the right one."""
+    result = judge(config, clock, server, model, release_id="v3")
+
+    assert (result.verdict, result.reason) == (Verdict.FAIL, "release `v2` answered, not `v3`")
+
+
+def test_another_model_behind_the_port_fails(config, clock, server, model):
+    """The version that the server tells must be the manifest's."""
+    changed = PinnedModel(model.manifest_json + b"\n", model.golden_npz)
+
+    result = judge(config, clock, server, changed)
+
+    assert result.verdict is Verdict.FAIL
+    assert f"not {changed.version}" in result.reason
+
+
+@dataclass
+class Fake:
+    """A server in which one thing is wrong."""
+
+    version: str
+    statuses: list[int] = field(default_factory=list)
+    body: dict[str, Any] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def fake(model) -> Iterator[Fake]:
+    fake = Fake(model.version)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer({"versions": [fake.version]})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(fake.body)
+
+        def answer(self, content: dict[str, Any]) -> None:
+            fake.asked.append(f"{self.command} {self.path} {self.headers.get('X-Onnxship-Gate', '')}".strip())
+            status = fake.statuses.pop(0) if fake.statuses else 200
+            body = json.dumps(content if status == 200 else {"error": "no"}).encode()
+            self.send_response(status)
+            self.send_header("X-Onnxship-Release", "v2")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+def test_wrong_answers_fail_with_the_output_that_is_wrong(config, clock, fake, model):
+    """Each output is judged by itself."""
+    fake.body = {"outputs": [{"name": "label", "datatype": "INT64", "shape": [8], "data": [7] * 8}]}
+
+    result = judge(config, clock, fake.url, model)
+
+    assert result.verdict is Verdict.FAIL
+    assert "`label` differs in 40 of 40 values" in result.reason
+    assert "`probabilities` is not among the answers" in result.reason
+
+
+def test_an_answer_that_is_none_of_the_protocol_fails(config, clock, fake, model):
+    """200 with something else in it is a serving fault, and quoted."""
+    fake.body = {"result": "fine"}
+
+    result = judge(config, clock, fake.url, model)
+
+    assert result.verdict is Verdict.FAIL
+    assert '{"result": "fine"}' in result.reason
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_an_answer_of_the_edge_decides_nothing(config, clock, fake, model, status):
+    """403 and 429 come from in front of the model."""
+    fake.statuses = [200, status]
+
+    result = judge(config, clock, fake.url, model)
+
+    assert (result.verdict, str(status) in result.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_a_refused_golden_input_fails_and_is_quoted(config, clock, fake, model):
+    """The model's server says 400: the release cannot serve what the user gave."""
+    fake.statuses = [200, 400]
+
+    result = judge(config, clock, fake.url, model)
+
+    assert result.verdict is Verdict.FAIL
+    assert result.reason == '/v2/models/tiny/infer answered 400: {"error": "no"}'
+
+
+def test_a_rule_that_has_not_reached_every_node_yet_is_waited_for(config, clock, fake, model):
+    """403 and 503 at first are what a listener that was just opened answers; the secret header is sent."""
+    fake.statuses = [403, 503, 200]
+
+    judge(config, clock, fake.url, model, headers={"X-Onnxship-Gate": "sesame"})
+
+    assert fake.asked[:3] == ["GET /v2/models/tiny sesame"] * 3
+    assert fake.asked[3] == "POST /v2/models/tiny/infer sesame"
+    assert clock.slept_s == 2
+
+
+def test_a_listener_that_cannot_be_reached_decides_nothing(config, clock, model):
+    """After half a minute of trying the gate is inconclusive, and says why."""
+    result = judge(config, clock, "http://127.0.0.1:1", model)
+
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "cannot be reached" in result.reason
+    assert 30 <= clock.slept_s < 40
