@@ -34,6 +34,9 @@ def main() -> int:
     except StartRefused as error:
         logger.critical("the service cannot start: %s", error, exc_info=error.__cause__)
         return 1
+    except Exception:
+        logger.critical("the service ends by a fault of its own", exc_info=True)
+        return 1
     return 0
 
 

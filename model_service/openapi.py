@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from model_service.loading import Served, zeros
 from model_service.protocol import model_metadata
 from model_service.serving import Serving
@@ -85,9 +87,10 @@ def _predict(served: Served) -> dict[str, Any]:
 
 
 def _example(served: Served, spec: TensorSpec) -> Array | None:
-    """One row, golden if there is one; None where it is too long to show."""
+    """One row, golden if there is one; None where it is too long to show, or has numbers that JSON has not."""
     array = served.example[spec.name] if served.example else zeros(spec)
-    return array if array.size <= MAX_EXAMPLE_ELEMENTS else None
+    is_finite = spec.datatype.json_type is not float or bool(np.isfinite(array).all())
+    return array if is_finite and array.size <= MAX_EXAMPLE_ELEMENTS else None
 
 
 def _row_example(served: Served, spec: TensorSpec) -> Any:

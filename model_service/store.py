@@ -10,11 +10,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from model_service.errors import StartRefused
@@ -120,23 +120,27 @@ def _open_s3(bucket: str, manifest_key: str, version_id: str) -> tuple[bytes, Op
     config = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=30)
     client = boto3.client("s3", config=config)
 
-    def get(key: str, version: str) -> Any:
+    @contextmanager
+    def get(key: str, version: str) -> Iterator[BinaryIO]:
         try:
-            return client.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"]
-        except (BotoCoreError, ClientError) as error:
+            with closing(client.get_object(Bucket=bucket, Key=key, VersionId=version)["Body"]) as body:
+                yield body
+        except (BotoCoreError, ClientError) as error:  # of the request, and of every read from its answer
             raise StartRefused(f"cannot read s3://{bucket}/{key} (version {version}): {error}") from error
 
     def open_file(file: ModelFile) -> AbstractContextManager[BinaryIO]:
         if not file.key or not file.version_id:
             raise StartRefused(f"the model manifest does not pin {file.name}: key or version_id is missing")
-        return closing(get(file.key, file.version_id))
+        return get(file.key, file.version_id)
 
-    with closing(get(manifest_key, version_id)) as body:
+    with get(manifest_key, version_id) as body:
         return _limited(body), open_file
 
 
 def _limited(source: BinaryIO) -> bytes:
-    content = source.read(MAX_MANIFEST_BYTES + 1)
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise StartRefused(f"the model manifest is larger than {MAX_MANIFEST_BYTES} bytes")
+    content = b""
+    while chunk := source.read(MAX_MANIFEST_BYTES):  # to the very end: only there a broken connection shows
+        content += chunk
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise StartRefused(f"the model manifest is larger than {MAX_MANIFEST_BYTES} bytes")
     return content

@@ -180,6 +180,14 @@ def test_documents_a_model_with_several_inputs_without_golden_ones(adder: Servic
     assert adder.post("/predict", example).status == 200
 
 
+def test_documents_a_model_whose_golden_inputs_have_gaps(launch: Launch, tmp_path: Path) -> None:
+    """A golden row with NaN serves as warm-up; as an example it is left out, because JSON has no NaN."""
+    rows = np.array([[np.nan, 1.0]] * 32, np.float32)
+    service = launch(write_manifest(tmp_path, addition(), golden={"a": rows, "b": rows})).wait_ready()
+    operation = service.get("/openapi.json").json["paths"]["/predict"]["post"]
+    assert ["schema"] == list(operation["requestBody"]["content"]["application/json"])
+
+
 def test_refuses_at_once_when_too_many_wait(launch: Launch, tmp_path: Path) -> None:
     """With MAX_PENDING requests in work the next one gets 503 and Retry-After, and is counted as rejected."""
     code = f"""

@@ -1,8 +1,10 @@
 """Fetching a model: pinned by VersionId and digest, all or nothing."""
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,30 @@ def test_says_when_s3_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monk
     pins = {"model_manifest_uri": "s3://b/m.json", "model_manifest_version_id": "v"}
     with pytest.raises(StartRefused, match=r"cannot read s3://b/m\.json .*Could not connect"):
         fetch(Settings(**pins, model_dir=tmp_path))
+
+
+def test_a_connection_that_breaks_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of S3 that ends too early is told with the object's address, and nothing is stored."""
+
+    class Short(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Short)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    pins = {"model_manifest_uri": "s3://bucket/m.json", "model_manifest_version_id": "v"}
+    with pytest.raises(StartRefused, match=r"cannot read s3://bucket/m\.json \(version v\)"):
+        fetch(Settings(**pins, model_dir=tmp_path / "models"))
+    server.shutdown()
+    server.server_close()
+    assert not (tmp_path / "models").exists()
 
 
 def test_leaves_nothing_half_done(tmp_path: Path) -> None:
