@@ -219,7 +219,7 @@ def _resource_change(raw: Mapping[str, Any]) -> ResourceChange:
 
 
 def _may_recreate(detail: Mapping[str, Any]) -> bool:
-    return detail.get("Target", {}).get("RequiresRecreation", "Never") != "Never"
+    return str(detail.get("Target", {}).get("RequiresRecreation", "Never")) != "Never"
 
 
 def _cause(detail: Mapping[str, Any]) -> str:
