@@ -67,8 +67,7 @@ class Balancing:
 
     async def stop(self) -> None:
         """Close every port, end the checks, and write what is left of the access log."""
-        for listener in self._estate.listeners.values():
-            await self._ports.close(listener)
+        await asyncio.gather(*(self._ports.close(listener) for listener in self._estate.listeners.values()))
         for group in self._estate.target_groups.values():
             group.pool.close()
         await self._health.stop()
@@ -90,11 +89,11 @@ class Balancing:
         """The requests since the last call."""
         return self._log.unmetered()
 
-    def target_counts(self) -> list[tuple[str, str, int, int]]:
-        """Per load balancer and target group that are used together (full names): healthy and unhealthy targets."""
+    def target_counts(self) -> list[tuple[str, str, int, int, int]]:
+        """Per load balancer and target group that are used together (full names): targets, healthy, unhealthy ones."""
         return [
-            (full_name(balancer), full_name(arn), group.pool.count("healthy"), group.pool.count("unhealthy"))
-            for arn, group in self._estate.target_groups.items()
+            (full_name(balancer), full_name(arn), len(pool.targets), pool.count("healthy"), pool.count("unhealthy"))
+            for arn, pool in ((arn, group.pool) for arn, group in self._estate.target_groups.items())
             for balancer in self._estate.balancers_of(arn)
         ]
 

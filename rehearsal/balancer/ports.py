@@ -26,10 +26,12 @@ class Ports:
     def __init__(
         self,
         handler: Callable[[Listener], Callable[[web.BaseRequest], object]],
-        reserved: dict[int, socket.socket] | None = None,
+        reserved: dict[int, socket.socket],
     ) -> None:
+        """`reserved`: sockets that hold ports for listeners; the listener that opens such a port uses it up."""
         self._handler = handler
-        self._reserved = {} if reserved is None else reserved
+        self._reserved = reserved
+        self._held: set[int] = set()
         self._open: dict[str, tuple[asyncio.Server, web.Server]] = {}
 
     async def open(self, listener: Listener) -> None:
@@ -54,7 +56,7 @@ class Ports:
             max_field_size=LONGEST_HEADER_BYTES,
         )
         try:
-            server = await self._serve(answers, port)
+            server = await asyncio.get_running_loop().create_server(answers, sock=self._bound(port), backlog=512)
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
             raise refuse(
@@ -63,15 +65,30 @@ class Ports:
             ) from error
         return server, answers
 
-    async def _serve(self, answers: web.Server, port: int) -> asyncio.Server:
-        """A server on a port, on the socket that was kept for it if there is one."""
-        held, loop = self._reserved.pop(port, None), asyncio.get_running_loop()
-        if held:
-            return await loop.create_server(answers, sock=held, backlog=512)
-        return await loop.create_server(answers, LOOPBACK, port, backlog=512)
+    def _bound(self, port: int) -> socket.socket:
+        held = self._reserved.pop(port, None)
+        if held is not None:
+            self._held.add(port)
+        return held or bind(port)
 
     async def close(self, listener: Listener) -> None:
-        """Stop listening, and end what is still connected."""
+        """Stop listening, and end what is still connected; a port that was reserved is so again."""
         server, answers = self._open.pop(listener.arn)
+        port = server.sockets[0].getsockname()[1]
         server.close()
         await answers.shutdown(STOP_WAIT_S)
+        if port in self._held:
+            self._held.discard(port)
+            self._reserved[port] = bind(port)
+
+
+def bind(port: int) -> socket.socket:
+    """A socket that holds the port without listening."""
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((LOOPBACK, port))
+    except OSError:
+        held.close()
+        raise
+    return held

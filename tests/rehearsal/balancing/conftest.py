@@ -18,6 +18,7 @@ from moto.server import ThreadedMotoServer
 
 from rehearsal.balancer import Balancing
 from rehearsal.context import Context, Settings
+from rehearsal.metering import Metering
 
 NUMBERS = count(1)
 
@@ -195,11 +196,14 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     state_dir: Path = tmp_path_factory.mktemp("rehearsal")
     context = Context(Settings("111122223333", "eu-west-1", state_dir, seconds_per_minute=1.0), loop)
     balancing = Balancing(context)
+    metering = Metering(context, balancing)
     balancing.install()
+    metering.install()
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     context.endpoint = "http://{}:{}".format(*server.get_host_and_port())
     context.run(balancing.start())
+    context.run(metering.start())
     ec2 = context.client("ec2")
     vpc_id = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = [
@@ -207,11 +211,13 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         for at, zone in enumerate("ab")
     ]
     running = Rehearsal(context, balancing, [subnet["SubnetId"] for subnet in subnets], vpc_id)
-    running.elb.describe_load_balancers()  # moto wires a service at its first call: now, to these parts
+    running.elb.describe_load_balancers()
+    context.client("cloudwatch").describe_alarms()  # moto wires a service at its first call: now, to these parts
     yield running
     for backend in running.backends:
         if backend.runner is not None:
             context.run(backend.runner.cleanup())
+    context.run(metering.stop())
     context.run(balancing.stop())
     server.stop()
     loop.call_soon_threadsafe(loop.stop)

@@ -23,7 +23,7 @@ def test_healthy_targets_take_turns(rehearsal):
 
 
 def test_the_target_learns_who_asked(rehearsal):
-    """A target gets the client's Host and body, and X-Forwarded-* and trace headers as a real load balancer sets them."""
+    """A target gets the client's Host and body, and the forwarding and trace headers of a real load balancer."""
     backend = rehearsal.backend("one")
     _, _, url = rehearsal.serving(backend)
     answer = httpx.post(
