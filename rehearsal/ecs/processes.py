@@ -13,6 +13,7 @@ from pathlib import Path
 from rehearsal.ecs import guardian
 
 ORPHAN_GRACE_S = 3.0
+EXIT_POLL_S = 0.05
 OUTPUT_LIMIT_BYTES = 1 << 20
 
 
@@ -58,7 +59,8 @@ class Process:
 
     async def wait(self) -> int:
         """The container's exit code: its own, or 128 + the signal that ended it."""
-        code = await self._process.wait()
+        while (code := self._process.returncode) is None:  # asyncio's own wait also waits for the output's end
+            await asyncio.sleep(EXIT_POLL_S)
         end_recorded(self._pid_file)  # nothing is left of the group unless somebody killed the guardian itself
         return code if code >= 0 else 128 - code
 

@@ -25,6 +25,7 @@ from rehearsal.ecs.task_secrets import SecretMissing, resolve_secrets
 
 DEFAULT_STOP_TIMEOUT_S = 30
 CLOSING_GRACE_S = 2.0
+LAST_LINES_S = 5.0
 UNHEALTHY = "Task failed container health checks"
 
 Hook = Callable[[Task], Awaitable[None]]
@@ -191,7 +192,8 @@ class TaskRunner:
         one.process.kill()
         code = await one.exit
         one.container.exit_code = code
-        await one.shipping
+        await asyncio.wait({one.shipping}, timeout=LAST_LINES_S)
+        one.shipping.cancel()  # a process that left the group may hold the output open for ever
 
     async def close(self) -> None:
         """The rehearsal ends: SIGTERM to every container, and soon SIGKILL; nothing is drained."""
