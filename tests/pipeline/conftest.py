@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +21,9 @@ from moto import mock_aws
 from onnx import TensorProto, helper
 
 from pipeline import config as configuration
-from pipeline.aws.session import Aws, connect_unchecked
+from pipeline.aws.session import Aws, connect, connect_unchecked
 from pipeline.config import Config
-from pipeline.waiting import FakeClock
+from pipeline.waiting import FakeClock, SystemClock
 
 ACCOUNT, REGION, SERVICE = "123456789012", "eu-west-1", "tiny"
 BUCKET = "demo-test-artifacts"
@@ -139,3 +146,47 @@ def registry_stack(aws: Aws, bucket: str) -> str:
     name = "demo-test-registry"
     aws.call("cloudformation", "create_stack", StackName=name, TemplateBody=yaml.safe_dump(template))
     return name
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A project of its own in the local AWS of the test session."""
+
+    config: Config
+    aws: Aws
+    clock: SystemClock
+    lines: list[str]
+
+    def seed_findings(self, **seed: Any) -> None:
+        """What the next scans of this project's repository will find."""
+        repository = f"{self.config.project}-{self.config.environment_name}"
+        body = json.dumps({"repositoryName": repository, **seed}).encode()
+        request = urllib.request.Request(f"{self.aws.endpoint_url}/_rehearsal/scan-findings", body)
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+@pytest.fixture(scope="session")
+def rehearsal_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A local AWS as a process of its own, ended with the session."""
+    directory = tmp_path_factory.mktemp("rehearsal")
+    command = [sys.executable, "-m", "rehearsal", "up", "--state-dir", str(directory)]
+    words = [*command, "--account", ACCOUNT, "--region", REGION]
+    process = subprocess.Popen(words, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+    state = directory / "rehearsal.json"
+    while not state.exists():
+        assert process.poll() is None, "the rehearsal did not start"
+        time.sleep(0.05)
+    yield json.loads(state.read_text())["endpoint"]
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def cloud(config: Config, rehearsal_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """The project's configuration under a name of its own, and the local AWS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", rehearsal_endpoint)
+    unique = config.model_copy(update={"project": f"p{uuid.uuid4().hex[:8]}", "poll_interval_s": 0.1})
+    return Cloud(unique, connect(unique), SystemClock(), [])
