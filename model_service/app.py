@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from model_service import protocol
@@ -22,6 +23,8 @@ from model_service.predict import predict
 from model_service.serving import Serving
 
 BINARY_HEADER = "inference-header-content-length"
+# No standard has a status for it; nobody receives this one, but the log has it, in nginx's number.
+CLIENT_CLOSED_REQUEST = 499
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,6 @@ def create_app(serving: Serving) -> ASGIApp:
         redirect_slashes=False,
         redoc_url=None,
     )
-    app.state.serving = serving
     _add_health(app, serving)
     _add_metadata(app, serving)
     _add_inference(app, serving)
@@ -155,6 +157,10 @@ def add_error_answers(app: FastAPI) -> None:
     async def http_error(request: Request, error: HTTPException) -> Response:
         words = {404: f"no such path: {request.url.path}", 405: f"{request.method} is not allowed here"}
         return _error(error.status_code, words.get(error.status_code, str(error.detail)), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return _error(CLIENT_CLOSED_REQUEST, "the caller has gone")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -87,7 +87,7 @@ def _server(app: ASGIApp, settings: Settings) -> Server:
         server_header=False,
         headers=[("x-onnxship-release", settings.release_id)],  # here, so that no answer of uvicorn's own lacks it
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.shutdown_s),
+        timeout_graceful_shutdown=settings.shutdown_s,
         ws="none",
     )
     return Server(config)

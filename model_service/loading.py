@@ -64,7 +64,7 @@ def golden_row(path: Path, model: Model) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as golden:
             row = {spec.name: _first_row(golden[spec.name], spec) for spec in model.inputs}
-        check_inputs(row, model.inputs, max_rows=max(len(array) for array in row.values() if array.ndim) if row else 1)
+        check_inputs(row, model.inputs, max_rows=1)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, RequestRefused) as error:
         raise StartRefused(f"the golden inputs cannot be used: {error}") from error
     return row

@@ -23,8 +23,6 @@ from model_service.protocol import NO_DATA, Answer, count_rows, decode_json
 from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
 from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
 
-JSON_CONTENT_TYPE = "application/json"
-
 
 class PredictRequest(msgspec.Struct, frozen=True):
     """The body; exactly one member is given."""
@@ -53,6 +51,9 @@ def find_roles(names: PredictNames | None, model: Model) -> Roles:
     ):
         if name is not None and name not in known:
             raise StartRefused(f"the manifest's predict.{role} is `{name}`; the model has {', '.join(sorted(known))}")
+    for spec in model.outputs:
+        if spec.name == names.probabilities and spec.datatype.json_type is not float:
+            raise StartRefused(f"the manifest's predict.probabilities is `{spec.name}`, which is {spec.datatype.name}")
     return Roles(names.label, names.probabilities)
 
 
@@ -68,7 +69,8 @@ def predict(
     if user_code.postprocess:
         answer = call_postprocess(user_code.postprocess, outputs.arrays)
     else:
-        answer = _describe(_predictions(model, roles, outputs.arrays), is_single=is_single)
+        predictions = _predictions(model, roles, outputs.arrays)
+        answer = predictions[0] if is_single and len(predictions) == 1 else {"predictions": predictions}
     answer.setdefault("processing_time_ms", round(outputs.compute_s * 1000, 3))
     answer.setdefault("model", model.name)
     answer.setdefault("version", model.version)
@@ -144,10 +146,6 @@ def _rows(array: Array) -> list[Any]:
 def _plain(value: Any) -> Any:
     """A row as a scalar where it has one element, else as a list."""
     return value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-
-
-def _describe(predictions: list[dict[str, Any]], *, is_single: bool) -> dict[str, Any]:
-    return predictions[0] if is_single else {"predictions": predictions}
 
 
 def _encode(answer: dict[str, Any]) -> bytes:

@@ -32,7 +32,7 @@ class Settings:
     port: int = 8080
     admin_port: int = 8081
     drain_s: float = 3.0
-    shutdown_s: float = 30.0
+    shutdown_s: int = 30
     max_body_bytes: int = 16 * MIB
     max_rows: int = 4096
     max_pending: int = 256
@@ -131,7 +131,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "port": _number(int, 0, 65535),
     "admin_port": _number(int, 0, 65535),
     "drain_s": _number(float, 0, 3600),
-    "shutdown_s": _number(float, 0, 3600),
+    "shutdown_s": _number(int, 0, 3600),
     "max_body_bytes": _number(int, 1, 2**40),
     "max_rows": _number(int, 1, 2**31),
     "max_pending": _number(int, 1, 2**20),

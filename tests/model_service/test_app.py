@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import re
+import socket
 import threading
 from pathlib import Path
 
@@ -103,6 +104,14 @@ def test_logs_one_line_per_request_and_no_payload(digits: Service) -> None:
         "status": 200,
     } == line
     assert "0.123456789" not in digits.log_path.read_text()
+
+
+def test_a_caller_that_hangs_up_is_no_fault_of_ours(digits: Service) -> None:
+    """A connection that closes in the middle of its body is logged with 499, not as an error with a stack."""
+    with socket.create_connection(("127.0.0.1", digits.ports["port"])) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: 100\r\n\r\n{")
+    [line] = digits.lines_of("gone", 1)
+    assert (499, "info") == (line["status"], line["level"])
 
 
 def test_takes_the_load_balancer_s_trace_id(digits: Service) -> None:

@@ -70,6 +70,23 @@ def test_finds_the_label_in_the_probabilities(launch: Launch, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("predict", "words"),
+    [
+        ({"input": "Z"}, "the manifest's predict.input is `Z`; the model has x"),
+        ({"label": "Z"}, "the manifest's predict.label is `Z`; the model has y"),
+        ({"probabilities": "y"}, "the manifest's predict.probabilities is `y`, which is INT64"),
+    ],
+)
+def test_a_manifest_that_names_other_tensors_is_refused(
+    launch: Launch, tmp_path: Path, predict: dict[str, str], words: str
+) -> None:
+    """Tensors that /predict could not use are found at the start, not by the first caller."""
+    service = launch(write_manifest(tmp_path, identity(TensorProto.INT64, [None]), predict=predict))
+    assert service.process.wait(30) == 1
+    assert words in service.log()[-1]["message"]
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         (b"", "the body cannot be used"),
