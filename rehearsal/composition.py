@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import logging
 from typing import Any, Protocol
 
+from rehearsal import ecs
 from rehearsal.balancer import Balancing
 from rehearsal.cloudformation_front import CloudFormation
 from rehearsal.context import Context
 from rehearsal.ecr_front import Ecr
-from rehearsal.ecs import Ecs
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
-from rehearsal.s3_front import S3
-
-TEMP = [("rehearsal.metering", "Metering")]
+from rehearsal.metering import Metering
 
 
 class Part(Protocol):
@@ -34,18 +30,11 @@ class Composition:
         self._context = context
         self.ecr = Ecr(context)
         self.balancing = Balancing(context)
-        self.ecs = Ecs(context)
+        self.metering = Metering(context, self.balancing)
+        self.ecs = ecs.Ecs(context)
         self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
-        self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.ecs, self.cloudformation]
-        for module, name in TEMP:
-            try:
-                part = getattr(importlib.import_module(module), name)(context)
-            except (ImportError, AttributeError) as e:
-                logging.warning("not there yet: %s %s", name, e)
-                continue
-            setattr(self, name.lower(), part)
-            self.parts.insert(2, part)
+        self.parts: list[Part] = [self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
         for part in self.parts:
             part.install()
         self.api = ApiServer()
@@ -64,7 +53,12 @@ class Composition:
         return {
             "seconds_per_aws_minute": settings.seconds_per_minute,
             "engine": settings.engine,
-            "not_rehearsed": sentences(settings),
+            "not_rehearsed": [
+                *sentences(settings),
+                *ecs.NOT_REHEARSED,
+                *self.balancing.not_rehearsed,
+                *self.metering.not_rehearsed,
+            ],
             "recorded_only": self.cloudformation.recorded_only(),
             "not_rehearsed_calls": self.api.gaps.calls(),
         }

@@ -1,4 +1,4 @@
-"""What a rehearsal cannot show, in sentences: every report carries them."""
+"""What a rehearsal cannot show, in sentences: every report carries them, and each part's own beside them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ ALWAYS = (
     "IAM authorises nothing here: every call is accepted. A good rehearsal proves no policy, trust or KMS permission.",
     "CloudFormation's schema checks, limits, quotas, drift and replacement rules are approximated.",
     "AWS never throttles here, and every change is visible at once.",
-    "ECS is our reading of its documentation: stage order, circuit breaker and rollback were not compared with AWS.",
     "Fargate's start, image pulls over a network, ENIs and DNS take no time here.",
     "Latency, throughput, CPU sizes, autoscaling and cost are this machine's, not AWS's. A load test here shows that"
     " the release answers, not how much it can take.",
@@ -17,10 +16,7 @@ ALWAYS = (
     "Cost alarms see injected numbers only: there is no billing data, and budgets are stored, never evaluated.",
     "Security groups, subnets, NAT, VPC endpoints, TLS, WAF, HTTP/2 and real DNS are recorded, not enforced.",
 )
-PROCESS = (
-    "A task is a process of this machine: there is no base image, no other user, no read-only root file system,"
-    " no memory or CPU limit, and it has this machine's architecture and Python.",
-)
+PROCESS = ("Tasks are processes with this machine's processor architecture, whatever platform their image is for.",)
 
 
 def sentences(settings: Settings) -> list[str]:

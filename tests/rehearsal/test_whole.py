@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.story
+
 TEMPLATE = (Path(__file__).parent / "whole.yaml").read_text()
 GATE = {"X-Gate": "open-sesame"}
 APP = """
@@ -80,8 +82,10 @@ class World:
         )
         return answer["taskDefinition"]["taskDefinitionArn"]
 
-    def stack_status(self, name: str) -> str:
-        return self.cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+    def settled(self, stack: str) -> str | None:
+        """A stack's status once nothing is in progress any more."""
+        status = self.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+        return None if status.endswith("_IN_PROGRESS") else str(status)
 
     def failures(self, name: str) -> list[str]:
         """Why resources of a stack failed, for the test's own messages."""
@@ -213,16 +217,14 @@ def create_stack(world: World, ports: list[int]) -> None:
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
     )
 
-    def settled() -> str | None:
-        status = world.stack_status("whole")
-        if status == "CREATE_IN_PROGRESS":
-            if world.ecs.list_clusters()["clusterArns"]:
-                for deployment in world.deployments():
-                    world.continue_hooks(deployment)
-            return None
+    def created() -> str | None:
+        status = world.settled("whole")
+        if status is None and world.ecs.list_clusters()["clusterArns"]:
+            for deployment in world.deployments():
+                world.continue_hooks(deployment)
         return status
 
-    assert until(settled) == "CREATE_COMPLETE", world.failures("whole")
+    assert until(created) == "CREATE_COMPLETE", world.failures("whole")
 
 
 def test_a_release_goes_from_push_to_production_without_a_failed_request(
@@ -253,8 +255,9 @@ def test_a_release_goes_from_push_to_production_without_a_failed_request(
     messages = {event["message"] for event in world.logs.filter_log_events(logGroupName="/whole/app")["events"]}
     assert {"serving v1", "serving v2"} <= messages
 
-    world.cloudformation.delete_stack(StackName="whole")
-    until(lambda: world.cloudformation.list_stacks(StackStatusFilter=["DELETE_COMPLETE"])["StackSummaries"])
+    stack = world.cloudformation.describe_stacks(StackName="whole")["Stacks"][0]["StackId"]
+    world.cloudformation.delete_stack(StackName=stack)
+    assert until(lambda: world.settled(stack)) == "DELETE_COMPLETE", world.failures(stack)
     for url in (production, test):
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
@@ -264,15 +267,20 @@ def test_a_release_goes_from_push_to_production_without_a_failed_request(
     assert processes_of(tmp_path) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_tasks_end_with_their_rehearsal_however_it_ends(
-    world: World, rehearsal: subprocess.Popen[str], ports: list[int], tmp_path: Path
+    world: World, rehearsal: subprocess.Popen[str], ports: list[int], tmp_path: Path, number: int, code: int
 ) -> None:
-    """kill -9 of the rehearsal: its tasks are gone within seconds, without anybody's help."""
+    """Asked to end, in the middle of a deployment too, or killed: the tasks are gone within seconds."""
     create_stack(world, ports)
+    world.ecs.update_service(cluster="whole", service="app", taskDefinition=world.task_definition("v2"))
+    until(lambda: any(waits(deployment) for deployment in world.deployments()))
     pids = pids_of_tasks(tmp_path)
-    assert len(pids) == 4  # two tasks, each with its guardian
-    rehearsal.kill()
+    assert len(pids) == 8  # two blue and two green tasks, each with its guardian
+    rehearsal.send_signal(number)
+    assert rehearsal.wait(15) == code
     until(lambda: not any(is_running(pid) for pid in pids), timeout_s=15)
+    assert processes_of(tmp_path) == []
 
 
 def waits(deployment: dict[str, Any]) -> bool:
