@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,9 @@ def _shifts(weights: list[dict[str, Any]], port: int, after: float) -> list[floa
     previous = None
     for change in (c for c in weights if c["listener_port"] == port):
         full = [group for group, weight in change["weights"].items() if weight == max(change["weights"].values())]
-        if previous is not None and full != previous and change["time"] > after:
-            moved.append(change["time"])
+        at = datetime.fromisoformat(change["time"]).timestamp()
+        if previous is not None and full != previous and at > after:
+            moved.append(at)
         previous = full
     return moved
 
