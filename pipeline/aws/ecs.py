@@ -13,6 +13,7 @@ from pipeline.aws.session import Aws
 from pipeline.errors import AwsError
 
 RUNNING_STATUSES = ("PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS")
+GONE_CODES = ("ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException")
 ENDED_STATUSES = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
 
@@ -124,7 +125,7 @@ def describe_service(aws: Aws, cluster: str, service: str) -> Service | None:
     try:
         found = aws.call("ecs", "describe_services", cluster=cluster, services=[service])["services"]
     except AwsError as error:
-        if error.code in ("ClusterNotFoundException", "ServiceNotFoundException"):
+        if error.code in GONE_CODES:
             return None
         raise
     return _service(found[0]) if found and found[0]["status"] != "INACTIVE" else None
@@ -137,13 +138,18 @@ def update_service(aws: Aws, cluster: str, service: str, task_definition_arn: st
 def list_deployments(
     aws: Aws, cluster: str, service: str, statuses: tuple[str, ...] = ()
 ) -> tuple[tuple[str, datetime | None], ...]:
-    """ARN and creation time of the service's deployments, newest first."""
+    """ARN and creation time of the service's deployments, newest first; none when there is no such service."""
     request: dict[str, Any] = {"cluster": cluster, "service": service}
     if statuses:
         request["status"] = list(statuses)
     briefs: list[dict[str, Any]] = []
     while True:
-        answer = aws.call("ecs", "list_service_deployments", **request)
+        try:
+            answer = aws.call("ecs", "list_service_deployments", **request)
+        except AwsError as error:
+            if error.code in GONE_CODES:
+                return ()
+            raise
         briefs += answer["serviceDeployments"]
         if not answer.get("nextToken"):
             break

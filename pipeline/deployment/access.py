@@ -27,15 +27,14 @@ OPEN_FOR = timedelta(minutes=40)  # longer than any PAUSE hook of ours waits
 
 @contextmanager
 def open_gate(
-    aws: Aws, clock: Clock, place: Place, *, runner_cidr: str | None, intend: Callable[[str], None]
+    aws: Aws, clock: Clock, place: Place, *, runner_cidr: str, intend: Callable[[str], None]
 ) -> Iterator[Target]:
     """The test listener as a target, reachable from here until the block ends."""
     group = place.security_group_id
     if expired := expired_openings(aws, group, clock.now()):
         close_ingress(aws, group, expired)
-    cidr = runner_cidr or caller_cidr()
-    intend(f"ec2:AuthorizeSecurityGroupIngress {group} port {place.test_port} from {cidr}")
-    rule_id = open_ingress(aws, group, place.test_port, cidr, clock.now() + OPEN_FOR)
+    intend(f"ec2:AuthorizeSecurityGroupIngress {group} port {place.test_port} from {runner_cidr}")
+    rule_id = open_ingress(aws, group, place.test_port, runner_cidr, clock.now() + OPEN_FOR)
     try:
         with _no_scale_out(aws, place.scalable_resource_id):
             yield Target(place.test_url, {GATE_HEADER: secret_value(aws, place.gate_secret_arn)})

@@ -40,7 +40,8 @@ STAGES_BEFORE_PRODUCTION = (
     "", "RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", GATE_STAGE,
     "PRE_PRODUCTION_TRAFFIC_SHIFT",
 )  # fmt: skip
-UNSEEN_LIMIT_S = 120
+UNSEEN_LIMIT_S = 120  # until a new deployment is listed
+VANISHED_AFTER_S = 15  # since one that was seen was seen last
 MISSED_LOOKS = 5
 STOP_WAIT_S = 60
 TRANSIENT_CODES = ("", "ThrottlingException", "Throttling", "ServerException", "ServiceUnavailable", "InternalFailure")
@@ -58,7 +59,7 @@ class Wanted:
     image_digest: str
     start_deadline_s: float
     max_failed_tasks: int
-    runner_cidr: str | None
+    runner_cidr: str
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Follower:
     _missed: int = 0
     _spans: Spans = field(default_factory=Spans)
     _began_s: float | None = None
+    _seen_s: float | None = None
 
     def step(self) -> bool:
         """Look once, act at most once; true when the deployment is over."""
@@ -133,10 +135,13 @@ class Follower:
                 raise
             self.tell(f"{error.what} (looking again)")
             return None
+        now_s = self.clock.monotonic()
         if deployment is not None:
-            self._missed = 0
-        elif self.clock.monotonic() - (self._began_s or 0.0) > UNSEEN_LIMIT_S:
-            self._vanished(arn)
+            self._missed, self._seen_s = 0, now_s
+        elif self._seen_s is not None and now_s - self._seen_s > VANISHED_AFTER_S:
+            self._vanished(f"Deployment {arn} vanished.")
+        elif self._seen_s is None and now_s - (self._began_s or 0.0) > UNSEEN_LIMIT_S:
+            self._vanished(f"ECS started no deployment within {UNSEEN_LIMIT_S} s.")
         return deployment
 
     def _find(self) -> str:
@@ -152,11 +157,10 @@ class Follower:
                 return arn
         return ""
 
-    def _vanished(self, arn: str) -> None:
-        if self.refusal:
-            self.ending = self.refusal.error(self.place, ())
+    def _vanished(self, what: str) -> None:
+        if self.refusal:  # its service was being created, and is removed again
+            self.ending = self.refusal.error(self.place, self._explained())
             return
-        what = f"Deployment {arn} vanished." if arn else f"ECS started no deployment within {UNSEEN_LIMIT_S} s."
         raise StateUnknown(what, f"look what runs: `onnxship status {self.place.options}`")
 
     def _observe(self, deployment: Deployment) -> None:

@@ -17,6 +17,7 @@ from pipeline.aws.ecs import (
 )
 from pipeline.aws.session import Aws
 from pipeline.config import Config
+from pipeline.deployment.access import caller_cidr
 from pipeline.deployment.follower import GATE_STAGE, Follower, Gate, Wanted, ignore
 from pipeline.deployment.place import Place, find_place
 from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, StateUnknown, UsageError
@@ -57,14 +58,14 @@ def switch(
 
 
 def wanted(config: Config, service: str, task_definition_arn: str, image_digest: str) -> Wanted:
-    """What the follower holds the deployment to."""
+    """What the follower holds the deployment to. Who may reach the gate is asked now: later it would be in vain."""
     settings = config.services[service]
     return Wanted(
         task_definition_arn=task_definition_arn,
         image_digest=image_digest,
         start_deadline_s=settings.rollout.start_deadline_s,
         max_failed_tasks=settings.rollout.max_failed_tasks,
-        runner_cidr=settings.gate.runner_cidr,
+        runner_cidr=settings.gate.runner_cidr or caller_cidr(),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.aws.session import Aws
 from pipeline.config import Config
-from pipeline.deployment.follower import Follower, Gate, ignore
+from pipeline.deployment.follower import Follower, Gate, Wanted, ignore
 from pipeline.deployment.place import find_place_at_creation
 from pipeline.deployment.switch import finish, follow, give_up, switch, wanted
 from pipeline.errors import GateRefused
@@ -53,6 +53,7 @@ class FirstRollout:
     on_progress: Callable[[str], None] = ignore
     intend: Callable[[str], None] = ignore
     on_gate: Callable[[GateResult], None] = ignore
+    _wanted: Wanted | None = field(default=None, init=False)
     _follower: Follower | None = field(default=None, init=False)
 
     @property
@@ -62,13 +63,14 @@ class FirstRollout:
 
     def step(self) -> bool:
         """Look once, act at most once; true when the deployment is over."""
+        if self._wanted is None:
+            self._wanted = wanted(self.config, self.service, self.task_definition_arn, self.image_digest)
         if self._follower is None:
             place = find_place_at_creation(self.config, self.aws, self.service)
             if place is None:
                 return False
-            limits = wanted(self.config, self.service, self.task_definition_arn, self.image_digest)
             self._follower = Follower(
-                self.aws, self.clock, place, limits, self.gates, self.on_progress, self.intend, self.on_gate
+                self.aws, self.clock, place, self._wanted, self.gates, self.on_progress, self.intend, self.on_gate
             )  # fmt: skip
         return self._follower.step()
 

@@ -79,7 +79,9 @@ class World:
 
     def start(self, task_definition: str) -> Moving:
         """A deployment begins, ours or somebody else's."""
-        moving = Moving(f"dep/{len(self.deployments) + 1}", task_definition, OLD, self.clock.now())
+        live = [d.task_definition for d in self.deployments if d.status == "SUCCESSFUL"]
+        source = live[-1] if live else ""
+        moving = Moving(f"dep/{len(self.deployments) + 1}", task_definition, source, self.clock.now())
         self.deployments.append(moving)
         return moving
 
@@ -227,3 +229,27 @@ def failed_task(number: int, at: datetime, task_definition: str = NEW) -> dict[s
         "stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited",
         "containers": [{"name": "model", "exitCode": 3}],
     }  # fmt: skip
+
+
+@dataclass
+class Creating(World):
+    """A service that CloudFormation is about to create: no stack output, no earlier deployment."""
+
+    stays_in_rollback: bool = False
+    exists: bool = False
+
+    def __post_init__(self) -> None:
+        """Nothing was deployed before."""
+
+    def create_service(self) -> None:
+        self.exists = True
+        self.start(NEW)
+
+    def _move(self, d: Moving) -> None:
+        if not (self.stays_in_rollback and d.status == "ROLLBACK_IN_PROGRESS"):
+            super()._move(d)
+
+    def _describe_stack_resources(self, **_: Any) -> dict[str, Any]:
+        resource = {"ResourceType": "AWS::ECS::Service", "LogicalResourceId": "Service"}
+        created = {"PhysicalResourceId": "arn:aws:ecs:eu-west-1:111122223333:service/c/svc"} if self.exists else {}
+        return {"StackResources": [resource | created]}

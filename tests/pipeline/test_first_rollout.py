@@ -1,0 +1,97 @@
+"""The first release: the deployment that a service's creation is, gated between CloudFormation's own polls."""
+
+import pytest
+
+from pipeline.errors import GateRefused, StateUnknown
+from pipeline.results import GateResult, Verdict
+from pipeline.stages.rollout import FirstRollout
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating
+
+
+@pytest.fixture
+def config(configure):
+    """The gate's caller is known, so nobody is asked for it."""
+    return configure(gate__runner_cidr="192.0.2.7/32")
+
+
+@pytest.fixture
+def world(clock) -> Creating:
+    return Creating(clock)
+
+
+def first(config, world, verdict: Verdict, seen: list) -> FirstRollout:
+    def gate(target):
+        seen.append(target.url)
+        return GateResult("golden", verdict, "because")
+
+    return FirstRollout(config, world, world.clock, [gate], "tiny", "v1", NEW, NEW_DIGEST)
+
+
+def test_the_gate_is_answered_while_cloudformation_creates_the_service(config, world):
+    """Nothing happens before ECS knows the service; then the hook is answered as in every release."""
+    seen: list[str] = []
+    rollout = first(config, world, Verdict.PASS, seen)
+
+    assert [rollout.step(), rollout.step()] == [False, False]
+    world.create_service()
+    while not rollout.step():
+        world.clock.sleep(1)
+
+    assert rollout.finish().status == "SUCCESSFUL"
+    assert seen == ["http://lb.example:9000"]
+    assert not rollout.refused
+
+
+def test_without_a_hook_at_creation_the_gate_runs_on_production(config, world):
+    """Success is declared only after the gate, wherever it could run."""
+    world.has_hook = False
+    world.create_service()
+    seen: list[str] = []
+
+    result = first(config, world, Verdict.PASS, seen).finish()
+
+    assert seen == ["http://lb.example"]
+    assert [gate.verdict for gate in result.gates] == [Verdict.PASS]
+
+
+def test_a_failed_gate_on_production_is_never_a_success(config, world):
+    """It serves, it should not, and there is nothing to go back to: exit code 5 that says so."""
+    world.has_hook = False
+    world.create_service()
+
+    with pytest.raises(StateUnknown, match="serves production, but gate `golden` refused"):
+        first(config, world, Verdict.FAIL, []).finish()
+
+
+def test_a_refused_first_release_never_serves(config, world):
+    """ECS has nothing to go back to and says ROLLBACK_FAILED; for us it is a refusal, exit code 3."""
+    world.create_service()
+    world.rollback_status = "ROLLBACK_FAILED"
+    rollout = first(config, world, Verdict.FAIL, [])
+
+    while not rollout.step():
+        world.clock.sleep(1)
+
+    assert rollout.refused
+    with pytest.raises(GateRefused, match="because") as refused:
+        rollout.finish()
+    assert "nothing serves now" in refused.value.details[-1]
+
+
+def test_a_refused_first_release_whose_service_is_removed_is_still_a_refusal(config, world):
+    """CloudFormation deletes the service it could not create; the reason is not lost with it."""
+    world.create_service()
+    world.stays_in_rollback = True
+    rollout = first(config, world, Verdict.FAIL, [])
+    while not rollout.refused:
+        rollout.step()
+    world.deployments.clear()
+
+    with pytest.raises(GateRefused, match="because"):
+        rollout.finish()
+
+
+def test_a_service_that_cloudformation_never_created_is_a_refusal(config, world):
+    """Its reason stands in CloudFormation's events."""
+    with pytest.raises(GateRefused, match="never started"):
+        first(config, world, Verdict.PASS, []).finish()

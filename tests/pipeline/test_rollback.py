@@ -1,0 +1,195 @@
+"""Rollback: stop what runs, else deploy a recorded release again; each is an event of the ledger."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pipeline.aws.ledger import Ledger
+from pipeline.aws.lock import LockPlace, acquire, read_lock
+from pipeline.aws.session import Aws
+from pipeline.errors import AwsError, GateRefused, Locked, StateUnknown, UsageError
+from pipeline.results import GateResult, Outcome, Verdict
+from pipeline.stages.rollback import Who, rollback
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OLD_DIGEST, World
+
+ANN = Who("ann@laptop", "https://ci/run/7")
+
+
+@pytest.fixture
+def config(configure):
+    """The gate's caller is known, so nobody is asked for it."""
+    return configure(gate__runner_cidr="192.0.2.7/32")
+
+
+@dataclass
+class Account(World):
+    """The small ECS, with moto's real S3 for the ledger and the lock."""
+
+    aws: Aws | None = None
+    bucket: str = ""
+    definition_status: str = "ACTIVE"
+    images: set[str] = field(default_factory=lambda: {OLD_DIGEST, NEW_DIGEST})
+
+    def call(self, service: str, operation: str, /, *, region: str | None = None, **request: Any) -> dict[str, Any]:
+        if service == "s3" and operation not in self.refuse:
+            return self.aws.call(service, operation, **request)
+        return super().call(service, operation, region=region, **request)
+
+    def pages(self, service: str, operation: str, key: str, /, **request: Any) -> Any:
+        if service == "s3":
+            return self.aws.pages(service, operation, key, **request)
+        return super().pages(service, operation, key, **request)
+
+    def _describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        if not StackName.endswith("-registry"):
+            return super()._describe_stacks(StackName)
+        outputs = [{"OutputKey": "ArtifactBucketName", "OutputValue": self.bucket}]
+        return {"Stacks": [{"StackName": "r", "StackId": "1", "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
+
+    def _describe_task_definition(self, taskDefinition: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+        definition = {"taskDefinitionArn": taskDefinition, "status": self.definition_status}
+        return {"taskDefinition": definition, "tags": []}
+
+    def _describe_images(self, imageIds: list[dict[str, str]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        if imageIds[0]["imageDigest"] not in self.images:
+            raise AwsError("gone", "", code="ImageNotFoundException")
+        return {"imageDetails": [{}]}
+
+
+@pytest.fixture
+def account(aws, bucket, clock) -> Account:
+    """v1 was shipped, then v2, which serves."""
+    account = Account(clock, aws=aws, bucket=bucket)
+    ledger = ledger_of(account)
+    for number, (release_id, definition, digest) in enumerate([("v1", OLD, OLD_DIGEST), ("v2", NEW, NEW_DIGEST)]):
+        draft = ledger.open_draft(
+            release_id, started_at="", task_definition_arn=definition, image_digest=digest, git_sha=f"sha-{release_id}"
+        )
+        ledger.close(draft, Outcome.LIVE, "passed", finished_at=f"2026-11-20T00:0{number}:00+00:00")
+    moving = account.start(NEW)
+    moving.status, moving.at = "SUCCESSFUL", 9
+    account.clock.sleep(60)
+    return account
+
+
+def ledger_of(account: Account) -> Ledger:
+    return Ledger(account, account.bucket, "test", "tiny")
+
+
+def back(config, account, to=None, verdict=Verdict.PASS, **more):
+    def gates_for(record):
+        return [lambda _: GateResult("golden", verdict, f"golden of {record.release_id}")]
+
+    return rollback(config, account, account.clock, gates_for, service="tiny", who=ANN, to=to, **more)
+
+
+def test_back_to_the_release_before(config, account):
+    """One gated deployment of the recorded task definition; the pointer, a record and history tell of it."""
+    result = back(config, account)
+
+    pointer, ledger = ledger_of(account).current(), ledger_of(account)
+    assert (result.how, result.serves, result.replaced, result.task_definition_arn) == ("deployed", "v1", "v2", OLD)
+    assert [gate.reason for gate in result.gates] == ["golden of v1"]
+    assert account.sent("update_service")[0]["taskDefinition"] == OLD
+    assert (pointer.release_id, pointer.event_id) == ("v1", result.event_id)
+    event = ledger.record(result.event_id)
+    assert (event.event, event.outcome, event.serves, event.who) == ("rollback", Outcome.LIVE, "v1", "ann@laptop")
+    assert not read_lock(account, LockPlace(account.bucket, "test", "tiny")).held
+
+
+def test_forward_again_by_name(config, account):
+    """A named release may be newer than the one that serves."""
+    back(config, account)
+    account.clock.sleep(60)
+
+    assert back(config, account, to="v2").serves == "v2"
+    assert ledger_of(account).current().release_id == "v2"
+
+
+def test_a_release_that_bakes_is_stopped_without_a_new_deployment(config, account):
+    """StopServiceDeployment, no UpdateService; the ledger says who did it."""
+    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
+    account.stays_at = "BAKE_TIME"
+
+    result = back(config, account)
+
+    assert (result.how, result.serves, result.task_definition_arn) == ("stopped-deployment", "v2", NEW)
+    assert account.sent("update_service") == []
+    assert "stopped deployment dep/3" in ledger_of(account).record(result.event_id).reason
+    assert ledger_of(account).current().release_id == "v2"
+
+
+def test_stopping_works_while_s3_is_away(config, account):
+    """Production is back first; that it could not be written down is said, not hidden."""
+    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
+    account.stays_at = "BAKE_TIME"
+    account.refuse = dict.fromkeys(["get_object", "put_object"], AwsError("S3 is away", "wait", code="503"))
+
+    result = back(config, account)
+
+    assert (result.how, moving.status) == ("stopped-deployment", "ROLLBACK_SUCCESSFUL")
+    assert "could not be recorded: S3 is away" in result.ledger_note
+
+
+def test_a_stop_that_fails_needs_a_person(config, account):
+    """ROLLBACK_FAILED: exit code 5."""
+    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving.status, moving.at = "IN_PROGRESS", 8
+    account.stays_at, account.rollback_status = "BAKE_TIME", "ROLLBACK_FAILED"
+
+    with pytest.raises(StateUnknown):
+        back(config, account)
+
+
+def test_an_unknown_release_changes_nothing(config, account):
+    """The known ones are listed, exit code 2."""
+    with pytest.raises(UsageError, match="known live releases: v2, v1"):
+        back(config, account, to="v9")
+
+    assert account.sent("update_service") == []
+
+
+def test_a_missing_image_or_task_definition_is_found_before_anything_changes(config, account):
+    """Both are looked at first."""
+    account.images.discard(OLD_DIGEST)
+    with pytest.raises(UsageError, match="no longer in repository demo-test"):
+        back(config, account)
+
+    account.images.add(OLD_DIGEST)
+    account.definition_status = "INACTIVE"
+    with pytest.raises(UsageError, match="is not ACTIVE"):
+        back(config, account)
+
+    assert account.sent("update_service") == []
+
+
+def test_a_gate_that_refuses_leaves_what_serves_and_is_recorded(config, account):
+    """The rollback itself may be refused: exit code 3, and the pointer stays."""
+    with pytest.raises(GateRefused):
+        back(config, account, verdict=Verdict.FAIL)
+
+    assert ledger_of(account).current().release_id == "v2"
+    assert ledger_of(account).history()[0].outcome is Outcome.REFUSED
+
+
+def test_a_running_ship_is_pre_empted_and_named(config, account):
+    """Its lock is taken at once; its next change is refused."""
+    place = LockPlace(account.bucket, "test", "tiny")
+    ship = acquire(account, place, holder="ben@ci", command="onnxship ship")
+
+    result = back(config, account)
+
+    assert result.preempted == "ben@ci (`onnxship ship`)"
+    with pytest.raises(Locked):
+        ship.confirm()
+
+
+def test_back_to_what_already_serves_deploys_nothing(config, account):
+    """The pointer is put right, and no deployment is started."""
+    result = back(config, account, to="v2")
+
+    assert (result.how, result.serves) == ("already-live", "v2")
+    assert account.sent("update_service") == []
