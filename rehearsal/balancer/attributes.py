@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rehearsal.balancer.estate import refuse
+from rehearsal.refusals import Refused
 
 # Each: default, and what a value must match (a range of numbers, or a pattern).
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetGroupAttribute.html
@@ -83,9 +83,9 @@ def changed(kind: str, spec: Spec, current: dict[str, str], asked: list[dict[str
     for attribute in asked:
         key, value = attribute["Key"], attribute.get("Value", "")
         if key not in spec:
-            raise refuse("ValidationError", f"{kind} attribute key '{key}' is not recognized")
+            raise Refused("ValidationError", f"{kind} attribute key '{key}' is not recognized")
         if not _allowed(spec[key][1], value):
-            raise refuse("ValidationError", f"{kind} attribute '{key}' value '{value}' is not valid")
+            raise Refused("ValidationError", f"{kind} attribute '{key}' value '{value}' is not valid")
         merged[key] = value
     return merged
 
@@ -103,8 +103,8 @@ def check_target_group(attributes: dict[str, str]) -> None:
     """
     algorithm = attributes["load_balancing.algorithm.type"]
     if attributes["slow_start.duration_seconds"] != "0" and algorithm != "round_robin":
-        raise refuse("InvalidConfigurationRequest", f"Slow start is not supported with the {algorithm} algorithm")
+        raise Refused("InvalidConfigurationRequest", f"Slow start is not supported with the {algorithm} algorithm")
     if attributes["load_balancing.algorithm.anomaly_mitigation"] == "on" and algorithm != "weighted_random":
-        raise refuse(
+        raise Refused(
             "InvalidConfigurationRequest", f"Anomaly mitigation is not supported with the {algorithm} algorithm"
         )

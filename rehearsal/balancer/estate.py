@@ -6,15 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
 from rehearsal.balancer.routing import Routes
 from rehearsal.balancer.targets import Pool
-
-
-def refuse(code: str, message: str) -> ServiceException:
-    """The error the API answers with."""
-    return ServiceException(code, message)
+from rehearsal.refusals import Refused
 
 
 @dataclass
@@ -86,19 +80,19 @@ class Estate:
     def load_balancer(self, arn: str) -> LoadBalancer:
         """The load balancer with this ARN."""
         if arn not in self.load_balancers:
-            raise refuse("LoadBalancerNotFound", f"Load balancer '{arn}' not found")
+            raise Refused("LoadBalancerNotFound", f"Load balancer '{arn}' not found")
         return self.load_balancers[arn]
 
     def target_group(self, arn: str) -> TargetGroup:
         """The target group with this ARN."""
         if arn not in self.target_groups:
-            raise refuse("TargetGroupNotFound", f"Target group '{arn}' not found")
+            raise Refused("TargetGroupNotFound", f"Target group '{arn}' not found")
         return self.target_groups[arn]
 
     def listener(self, arn: str) -> Listener:
         """The listener with this ARN."""
         if arn not in self.listeners:
-            raise refuse("ListenerNotFound", f"Listener '{arn}' not found")
+            raise Refused("ListenerNotFound", f"Listener '{arn}' not found")
         return self.listeners[arn]
 
     def rule(self, arn: str) -> tuple[Listener, dict[str, Any]]:
@@ -106,7 +100,7 @@ class Estate:
         for listener in self.listeners.values():
             if arn in listener.rules:
                 return listener, listener.rules[arn]
-        raise refuse("RuleNotFound", f"Rule '{arn}' not found")
+        raise Refused("RuleNotFound", f"Rule '{arn}' not found")
 
     def uses(self) -> Iterator[tuple[Listener, str]]:
         """Every (listener, ARN of a target group that a rule of it forwards to)."""

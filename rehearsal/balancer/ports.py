@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from rehearsal.balancer.estate import Listener, refuse
+from rehearsal.balancer.estate import Listener
 from rehearsal.context import LOOPBACK
+from rehearsal.refusals import Refused
 
 # Client connections idle for longer are closed (idle_timeout.timeout_seconds, default 60):
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html
@@ -59,7 +60,7 @@ class Ports:
             server = await asyncio.get_running_loop().create_server(answers, sock=self._bound(port), backlog=512)
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
-            raise refuse(
+            raise Refused(
                 "InvalidConfigurationRequest",
                 f"Port {port} of {LOOPBACK} {why}: a rehearsed listener needs a free port of this machine",
             ) from error

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from rehearsal.balancer.conditions import CONFIGS, values_of
-from rehearsal.balancer.estate import refuse
+from rehearsal.refusals import Refused
 
 CONTENT_TYPES = {"text/plain", "text/css", "text/html", "application/javascript", "application/json"}
 ONCE = {"host-header", "http-request-method", "path-pattern", "source-ip"}
@@ -26,7 +26,7 @@ REDIRECT_DEFAULTS = {
 
 def invalid(message: str) -> Exception:
     """A ValidationError."""
-    return refuse("ValidationError", message)
+    return Refused("ValidationError", message)
 
 
 def conditions(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def actions(asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if one["Type"] not in ACTIONS:
             raise invalid(f"Action type '{one['Type']}' is not rehearsed; there are {', '.join(sorted(ACTIONS))}")
     if len(asked) > 1:
-        raise refuse(
+        raise Refused(
             "InvalidLoadBalancerAction", "Exactly one forward, redirect or fixed-response action must be given"
         )
     action = ACTIONS[asked[0]["Type"]](asked[0])
@@ -106,7 +106,7 @@ def _forward(asked: dict[str, Any]) -> dict[str, Any]:
     if not arns or None in arns:
         raise invalid("A target group must be specified for a forward action")
     if len(groups) > MOST_VALUES:
-        raise refuse("TooManyTargetGroups", "A forward action can have at most 5 target groups")
+        raise Refused("TooManyTargetGroups", "A forward action can have at most 5 target groups")
     if len(set(arns)) < len(arns):
         raise invalid("Target groups cannot be specified more than once in a forward action")
     if asked.get("TargetGroupArn") and arns != [asked["TargetGroupArn"]]:
@@ -139,7 +139,9 @@ def _fixed(asked: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(r"[245]\d\d", config.get("StatusCode", "")):
         raise invalid(f"Fixed-response status code '{config.get('StatusCode')}' must be 2XX, 4XX or 5XX")
     if config.get("ContentType", "text/plain") not in CONTENT_TYPES:
-        raise refuse("InvalidLoadBalancerAction", f"The ContentType must be one of: {', '.join(sorted(CONTENT_TYPES))}")
+        raise Refused(
+            "InvalidLoadBalancerAction", f"ContentType must be one of: {', '.join(sorted(CONTENT_TYPES))}"
+        )
     if len(config.get("MessageBody", "")) > 1024:
         raise invalid("The message body is too long; the limit is '1024'")
     return {"Type": "fixed-response", "FixedResponseConfig": config}
@@ -151,7 +153,7 @@ def _redirect(asked: dict[str, Any]) -> dict[str, Any]:
         raise invalid("A redirect status code must be HTTP_301 or HTTP_302")
     full = REDIRECT_DEFAULTS | config
     if all(full[part] == REDIRECT_DEFAULTS[part] for part in ("Protocol", "Host", "Port", "Path")):
-        raise refuse("InvalidLoadBalancerAction", "The redirect configuration is not valid because it creates a loop")
+        raise Refused("InvalidLoadBalancerAction", "The redirect configuration is not valid because it creates a loop")
     return {"Type": "redirect", "RedirectConfig": full}
 
 

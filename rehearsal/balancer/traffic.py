@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from rehearsal.balancer.accesses import AccessLog
-from rehearsal.balancer.estate import Estate, Listener, LoadBalancer, forwarded_to, refuse
+from rehearsal.balancer.estate import Estate, Listener, LoadBalancer, forwarded_to
 from rehearsal.balancer.health import HealthChecker
+from rehearsal.refusals import Refused
 
 
 class Traffic:
@@ -27,7 +28,7 @@ class Traffic:
         for arn in forwarded_to(actions):
             self._estate.target_group(arn)
             if any(other != arn_of_balancer for other in self._estate.balancers_of(arn)):
-                raise refuse("TargetGroupAssociationLimit", f"Target group '{arn}' is used by another load balancer")
+                raise Refused("TargetGroupAssociationLimit", f"Target group '{arn}' is used by another load balancer")
 
     def apply(self, listener: Listener) -> None:
         """Answer by the listener's rules from the next request on."""

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
 from rehearsal.metering.alarms import ALARM, NO_DATA, OK, Alarm, Verdict
 from rehearsal.metering.queries import Queries, Request, Window, invalid, points, returned
 from rehearsal.metering.registry import Alarms
 from rehearsal.metering.store import Store, dimension_set, is_statistic, sample_of
+from rehearsal.refusals import Refused
 
 INJECTABLE = "AWS/Billing"
 MOST_POINTS = 100_800
@@ -34,13 +33,11 @@ class Actions:
         """Notes data; AWS keeps AWS/* to itself, of which only bills may be injected here."""
         namespace = asked["Namespace"]
         if namespace.startswith("AWS/") and namespace != INJECTABLE:
-            raise ServiceException(
-                "InvalidParameterValue", f"The value {namespace} for parameter Namespace is invalid."
-            )
+            raise Refused("InvalidParameterValue", f"The value {namespace} for parameter Namespace is invalid.")
         fresh = []
         for datum in asked["MetricData"]:
             if not any(datum.get(name) is not None for name in ("Value", "Values", "StatisticValues")):
-                raise ServiceException("MissingParameter", "A metric datum needs Value, Values or StatisticValues")
+                raise Refused("MissingParameter", "A metric datum needs Value, Values or StatisticValues")
             key = (namespace, datum["MetricName"], dimension_set(datum.get("Dimensions", [])))
             at = seconds(datum["Timestamp"]) if datum.get("Timestamp") else time.time()
             fresh.append((key, at, sample_of(datum), datum.get("Unit")))
@@ -84,9 +81,7 @@ class Actions:
         """Statistics of one metric, in real seconds."""
         plain, extended = asked.get("Statistics") or [], asked.get("ExtendedStatistics") or []
         if not plain and not extended:
-            raise ServiceException(
-                "InvalidParameterCombination", "Must specify either Statistics or ExtendedStatistics"
-            )
+            raise Refused("InvalidParameterCombination", "Must specify either Statistics or ExtendedStatistics")
         for name in (*plain, *extended):
             if not is_statistic(name):
                 raise invalid(f"The statistic '{name}' is not rehearsed")
@@ -185,7 +180,7 @@ class Actions:
             try:
                 json.loads(asked["StateReasonData"])
             except ValueError:
-                raise ServiceException("InvalidFormat", "StateReasonData must be JSON") from None
+                raise Refused("InvalidFormat", "StateReasonData must be JSON") from None
         alarms = self._alarms_of(region)
         alarm = _known(alarms, asked["AlarmName"])
         alarms.move(alarm, Verdict(asked["StateValue"], asked["StateReason"], []), asked.get("StateReasonData"))
@@ -232,7 +227,7 @@ class Actions:
         for alarm in self._alarms_of(region).by_name.values():
             if alarm.description["AlarmArn"] == asked["ResourceARN"]:
                 return alarm.tags
-        raise ServiceException("ResourceNotFoundException", f"No alarm has the ARN {asked['ResourceARN']}")
+        raise Refused("ResourceNotFoundException", f"No alarm has the ARN {asked['ResourceARN']}")
 
 
 def _matches(dimensions: dict[str, str], wanted: list[Request]) -> bool:
@@ -242,7 +237,7 @@ def _matches(dimensions: dict[str, str], wanted: list[Request]) -> bool:
 
 def _known(alarms: Alarms, name: str) -> Alarm:
     if name not in alarms.by_name:
-        raise ServiceException("ResourceNotFound", f"Alarm '{name}' does not exist")
+        raise Refused("ResourceNotFound", f"Alarm '{name}' does not exist")
     return alarms.by_name[name]
 
 

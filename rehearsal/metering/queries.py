@@ -9,17 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
 from rehearsal.metering.expressions import CannotEvaluate, Evaluate, Points, Scope, Value, parse
 from rehearsal.metering.store import Store, is_statistic, statistic
+from rehearsal.refusals import Refused
 
 Request = dict[str, Any]
 
 
-def invalid(message: str) -> ServiceException:
+def invalid(message: str) -> Refused:
     """A ValidationError."""
-    return ServiceException("ValidationError", message)
+    return Refused("ValidationError", message)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import secrets
 from typing import Any
 
 from rehearsal.balancer import attributes, rule_checks
-from rehearsal.balancer.estate import Estate, Listener, page, refuse
+from rehearsal.balancer.estate import Estate, Listener, page
 from rehearsal.balancer.ports import Ports
 from rehearsal.balancer.traffic import Traffic
+from rehearsal.refusals import Refused
 
 Request = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Listeners:
             if existing.load_balancer is balancer and existing.port == port:
                 if existing.asked == settings:
                     return {"Listeners": [existing.description]}
-                raise refuse("DuplicateListener", f"A listener already exists on port {port} for this load balancer")
+                raise Refused("DuplicateListener", f"A listener already exists on port {port} for this load balancer")
         actions = rule_checks.actions(asked["DefaultActions"])
         self._traffic.check(balancer, actions)
         arn = f"{asked['LoadBalancerArn'].replace(':loadbalancer/', ':listener/')}/{secrets.token_hex(8)}"
@@ -67,7 +68,7 @@ class Listeners:
             balancer = self._estate.load_balancer(asked["LoadBalancerArn"])
             found = [listener for listener in self._estate.listeners.values() if listener.load_balancer is balancer]
         else:
-            raise refuse("ValidationError", "You must specify either listener ARNs or a load balancer ARN")
+            raise Refused("ValidationError", "You must specify either listener ARNs or a load balancer ARN")
         return page([one.description for one in found], "Listeners", lambda one: one["ListenerArn"], asked)
 
     async def modify_listener(self, asked: Request) -> Request:
@@ -110,9 +111,9 @@ class Listeners:
 
 def _port(asked: Request) -> int:
     if asked.get("Protocol") != "HTTP":
-        raise refuse(
+        raise Refused(
             "UnsupportedProtocol", f"Listeners with protocol '{asked.get('Protocol')}' are not rehearsed: only HTTP"
         )
     if not asked.get("Port") or not 1 <= int(asked["Port"]) <= 65535:
-        raise refuse("ValidationError", "A listener port between '1' and '65535' must be specified")
+        raise Refused("ValidationError", "A listener port between '1' and '65535' must be specified")
     return int(asked["Port"])

@@ -8,8 +8,9 @@ from typing import Any
 
 from rehearsal.balancer import attributes
 from rehearsal.balancer.api.listeners import Listeners
-from rehearsal.balancer.estate import Estate, LoadBalancer, page, refuse
+from rehearsal.balancer.estate import Estate, LoadBalancer, page
 from rehearsal.context import LOOPBACK, Context
+from rehearsal.refusals import Refused
 
 Request = dict[str, Any]
 
@@ -25,7 +26,7 @@ class LoadBalancers:
     async def create_load_balancer(self, asked: Request) -> Request:
         """A load balancer that is active at once; AWS needs minutes."""
         if asked.get("Type", "application") != "application":
-            raise refuse("ValidationError", f"Load balancers of type '{asked['Type']}' are not rehearsed")
+            raise Refused("ValidationError", f"Load balancers of type '{asked['Type']}' are not rehearsed")
         settings = {key: value for key, value in asked.items() if key != "Tags"}
         subnets = [mapping["SubnetId"] for mapping in asked.get("SubnetMappings", [])] or asked.get("Subnets", [])
         zones, vpc_id = await self._zones(subnets)
@@ -35,7 +36,7 @@ class LoadBalancers:
                 # https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_CreateLoadBalancer.html
                 if existing.asked == settings:
                     return {"LoadBalancers": [existing.description]}
-                raise refuse("DuplicateLoadBalancerName", f"A load balancer named '{asked['Name']}' exists already")
+                raise Refused("DuplicateLoadBalancerName", f"A load balancer named '{asked['Name']}' exists already")
         made = LoadBalancer(
             self._description(asked, zones, vpc_id), attributes.defaults(attributes.LOAD_BALANCER), settings
         )
@@ -65,7 +66,7 @@ class LoadBalancers:
     async def _zones(self, subnet_ids: list[str]) -> tuple[list[Request], str]:
         """The zones of the subnets, at least two, as a real load balancer wants them."""
         if not subnet_ids:
-            raise refuse(
+            raise Refused(
                 "ValidationError", "At least two subnets in two different Availability Zones must be specified"
             )
         found = await self._context.call(
@@ -73,12 +74,12 @@ class LoadBalancers:
         )
         if len(found["Subnets"]) < len(subnet_ids):
             known = {subnet["SubnetId"] for subnet in found["Subnets"]}
-            raise refuse(
+            raise Refused(
                 "SubnetNotFound", f"The subnet ID '{next(i for i in subnet_ids if i not in known)}' does not exist"
             )
         zones = {subnet["AvailabilityZone"]: subnet["SubnetId"] for subnet in found["Subnets"]}
         if len(zones) < 2:
-            raise refuse(
+            raise Refused(
                 "ValidationError", "At least two subnets in two different Availability Zones must be specified"
             )
         shown = [{"ZoneName": zone, "SubnetId": subnet_id} for zone, subnet_id in sorted(zones.items())]
@@ -93,7 +94,7 @@ class LoadBalancers:
         if names:
             found = [balancer for balancer in found if balancer.description["LoadBalancerName"] in names]
             if len(found) < len(names):
-                raise refuse("LoadBalancerNotFound", f"Load balancers '{names}' not found")
+                raise Refused("LoadBalancerNotFound", f"Load balancers '{names}' not found")
         shown = [balancer.description for balancer in found]
         return page(shown, "LoadBalancers", lambda balancer: balancer["LoadBalancerArn"], asked)
 
@@ -104,7 +105,9 @@ class LoadBalancers:
         if balancer is None:
             return {}
         if balancer.attributes["deletion_protection.enabled"] == "true":
-            raise refuse("OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: deletion protection is on")
+            raise Refused(
+                "OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: it is protected"
+            )
         for listener in [one for one in self._estate.listeners.values() if one.load_balancer is balancer]:
             await self._listeners.delete_listener({"ListenerArn": listener.arn})
         del self._estate.load_balancers[arn]

@@ -6,8 +6,9 @@ import secrets
 from typing import Any
 
 from rehearsal.balancer import rule_checks
-from rehearsal.balancer.estate import Estate, Listener, page, refuse
+from rehearsal.balancer.estate import Estate, Listener, page
 from rehearsal.balancer.traffic import Traffic
+from rehearsal.refusals import Refused
 
 Request = dict[str, Any]
 
@@ -24,9 +25,9 @@ class Rules:
         listener = self._estate.listener(asked["ListenerArn"])
         priority = rule_checks.priority(asked["Priority"])
         if any(rule["Priority"] == priority for rule in listener.rules.values()):
-            raise refuse("PriorityInUse", f"Priority '{priority}' is currently in use")
+            raise Refused("PriorityInUse", f"Priority '{priority}' is currently in use")
         if asked.get("Transforms"):
-            raise refuse("ValidationError", "Rule transforms are not rehearsed")
+            raise Refused("ValidationError", "Rule transforms are not rehearsed")
         conditions, actions = rule_checks.conditions(asked["Conditions"]), rule_checks.actions(asked["Actions"])
         self._traffic.check(listener.load_balancer, actions)
         arn = f"{listener.arn.replace(':listener/', ':listener-rule/')}/{secrets.token_hex(8)}"
@@ -45,18 +46,18 @@ class Rules:
         elif asked.get("ListenerArn"):
             found = self._estate.listener(asked["ListenerArn"]).sorted_rules()
         else:
-            raise refuse("ValidationError", "You must specify either listener rule ARNs or a listener ARN")
+            raise Refused("ValidationError", "You must specify either listener rule ARNs or a listener ARN")
         return page(found, "Rules", lambda rule: rule["RuleArn"], asked)
 
     async def modify_rule(self, asked: Request) -> Request:
         """New conditions or actions or both; what is not given stays."""
         listener, rule = self._estate.rule(asked["RuleArn"])
         if rule["IsDefault"]:
-            raise refuse("OperationNotPermitted", f"Default rule '{asked['RuleArn']}' cannot be modified")
+            raise Refused("OperationNotPermitted", f"Default rule '{asked['RuleArn']}' cannot be modified")
         if not asked.get("Conditions") and not asked.get("Actions"):
-            raise refuse("ValidationError", "Either conditions or actions must be specified")
+            raise Refused("ValidationError", "Either conditions or actions must be specified")
         if asked.get("Transforms"):
-            raise refuse("ValidationError", "Rule transforms are not rehearsed")
+            raise Refused("ValidationError", "Rule transforms are not rehearsed")
         fresh = dict(rule)
         if asked.get("Conditions"):
             fresh["Conditions"] = rule_checks.conditions(asked["Conditions"])
@@ -74,13 +75,13 @@ class Rules:
         for arn in wanted:
             listener, rule = self._estate.rule(arn)
             if rule["IsDefault"]:
-                raise refuse("OperationNotPermitted", f"The priority of default rule '{arn}' cannot be set")
+                raise Refused("OperationNotPermitted", f"The priority of default rule '{arn}' cannot be set")
             listeners.append(listener)
         if any(listener is not listeners[0] for listener in listeners):
-            raise refuse("ValidationError", "The rules must belong to the same listener")
+            raise Refused("ValidationError", "The rules must belong to the same listener")
         kept = [rule["Priority"] for arn, rule in listeners[0].rules.items() if arn not in wanted]
         if len({*kept, *wanted.values()}) < len(kept) + len(wanted):
-            raise refuse("PriorityInUse", "A priority is in use by another rule, or given twice")
+            raise Refused("PriorityInUse", "A priority is in use by another rule, or given twice")
         for arn, priority in wanted.items():
             listeners[0].rules[arn] = listeners[0].rules[arn] | {"Priority": priority}
         self._traffic.publish(listeners[0])
@@ -90,7 +91,7 @@ class Rules:
         """The rule counts no more from now on."""
         listener, rule = self._estate.rule(asked["RuleArn"])
         if rule["IsDefault"]:
-            raise refuse("OperationNotPermitted", f"Default rule '{asked['RuleArn']}' cannot be deleted")
+            raise Refused("OperationNotPermitted", f"Default rule '{asked['RuleArn']}' cannot be deleted")
         del listener.rules[asked["RuleArn"]]
         self._estate.tags.pop(asked["RuleArn"], None)
         self._traffic.publish(listener)

@@ -7,10 +7,11 @@ import secrets
 from typing import Any
 
 from rehearsal.balancer import attributes
-from rehearsal.balancer.estate import Estate, TargetGroup, page, refuse
+from rehearsal.balancer.estate import Estate, TargetGroup, page
 from rehearsal.balancer.targets import NOT_REGISTERED, Key, Pool, State, Target
 from rehearsal.balancer.traffic import Traffic
 from rehearsal.context import Context
+from rehearsal.refusals import Refused
 
 Request = dict[str, Any]
 
@@ -51,7 +52,7 @@ class TargetGroups:
             if existing.description["TargetGroupName"] == asked["Name"]:
                 if existing.asked == settings:
                     return {"TargetGroups": [self._shown(existing)]}
-                raise refuse("DuplicateTargetGroupName", f"A target group named '{asked['Name']}' exists already")
+                raise Refused("DuplicateTargetGroupName", f"A target group named '{asked['Name']}' exists already")
         description = self._description(asked)
         start = attributes.defaults(attributes.TARGET_GROUP)
         group = TargetGroup(description, start, settings, Pool(start))
@@ -61,17 +62,17 @@ class TargetGroups:
 
     def _description(self, asked: Request) -> Request:
         if not re.fullmatch(r"(?!-)(?!.*--)[A-Za-z0-9-]{1,32}(?<!-)", asked["Name"]):
-            raise refuse(
+            raise Refused(
                 "ValidationError", f"Target group name '{asked['Name']}' is not valid: 1 to 32 letters, digits, hyphens"
             )
         if asked.get("TargetType") != "ip":
             # The default of AWS is `instance`; it has no addresses here.
-            raise refuse(
+            raise Refused(
                 "ValidationError", f"Target type '{asked.get('TargetType', 'instance')}' is not rehearsed: only ip"
             )
         for name in ("Protocol", "Port", "VpcId"):
             if not asked.get(name):
-                raise refuse("ValidationError", f"A {name} must be specified")
+                raise Refused("ValidationError", f"A {name} must be specified")
         settings = self._context.settings
         prefix = f"arn:aws:elasticloadbalancing:{settings.region}:{settings.account}"
         description = {
@@ -98,7 +99,7 @@ class TargetGroups:
         if names:
             found = [group for group in found if group.description["TargetGroupName"] in names]
             if len(found) < len(names):
-                raise refuse("TargetGroupNotFound", f"Target groups '{names}' not found")
+                raise Refused("TargetGroupNotFound", f"Target groups '{names}' not found")
         shown = [self._shown(group) for group in found]
         if balancer := asked.get("LoadBalancerArn"):
             self._estate.load_balancer(balancer)
@@ -119,7 +120,7 @@ class TargetGroups:
         if group is None:
             return {}
         if self._estate.balancers_of(group.arn):
-            raise refuse("ResourceInUse", f"Target group '{group.arn}' is currently in use by a listener or a rule")
+            raise Refused("ResourceInUse", f"Target group '{group.arn}' is currently in use by a listener or a rule")
         group.pool.close()
         del self._estate.target_groups[group.arn]
         self._estate.tags.pop(group.arn, None)
@@ -165,7 +166,7 @@ class TargetGroups:
 
 def _key(group: TargetGroup, target: Request) -> Key:
     if not re.fullmatch(r"\d{1,3}(\.\d{1,3}){3}", target["Id"]):
-        raise refuse("ValidationError", f"The IP address '{target['Id']}' is not a valid IPv4 address")
+        raise Refused("ValidationError", f"The IP address '{target['Id']}' is not a valid IPv4 address")
     return target["Id"], int(target.get("Port") or group.description["Port"])
 
 
@@ -190,19 +191,19 @@ def check_health(description: Request) -> None:
     """
     for name, only in ONLY.items():
         if description[name] != only:
-            raise refuse(
+            raise Refused(
                 "ValidationError", f"{name} '{description[name]}' of a target group is not rehearsed: only {only}"
             )
     for name, allowed in LIMITS.items():
         description[name] = int(description[name])
         if description[name] not in allowed:
-            raise refuse("ValidationError", f"{name} must be between '{allowed[0]}' and '{allowed[-1]}' inclusive")
+            raise Refused("ValidationError", f"{name} must be between '{allowed[0]}' and '{allowed[-1]}' inclusive")
     timeout, interval = description["HealthCheckTimeoutSeconds"], description["HealthCheckIntervalSeconds"]
     if timeout >= interval:
-        raise refuse(
+        raise Refused(
             "ValidationError", f"Health check timeout '{timeout}' must be smaller than the interval '{interval}'"
         )
     if not re.fullmatch(r"\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*", description["Matcher"].get("HttpCode", "")):
-        raise refuse("ValidationError", "Matcher HttpCode must be like 200, 200,202 or 200-299")
+        raise Refused("ValidationError", "Matcher HttpCode must be like 200, 200,202 or 200-299")
     if not description["HealthCheckEnabled"]:
-        raise refuse("ValidationError", "Health checks must be enabled for target groups with target type 'ip'")
+        raise Refused("ValidationError", "Health checks must be enabled for target groups with target type 'ip'")

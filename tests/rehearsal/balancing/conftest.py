@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_until(holds: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     """What `holds` gives once that is true."""
     deadline = time.monotonic() + timeout_s
     while not (got := holds()):
@@ -171,7 +171,7 @@ class Rehearsal:
     def healthy(self, *groups: str) -> None:
         """Wait until every target of these groups is healthy."""
         for group in groups:
-            until(lambda group=group: {state for state, _ in self.states(group)} == {"healthy"})
+            wait_until(lambda group=group: {state for state, _ in self.states(group)} == {"healthy"})
 
     def serving(self, *backends: Backend) -> tuple[str, str, str]:
         """Load balancer, target group (both ARNs) and URL of a listener that forwards to healthy backends."""
@@ -185,6 +185,18 @@ def forward(*groups: str, weights: tuple[int, ...] = (), **config: Any) -> dict[
     """A forward action."""
     weighted = [{"TargetGroupArn": arn, "Weight": weights[at] if weights else 1} for at, arn in enumerate(groups)]
     return {"Type": "forward", "ForwardConfig": {"TargetGroups": weighted, **config}}
+
+
+@pytest.fixture(name="until")
+def until_fixture() -> Callable[..., Any]:
+    """Waits until something holds."""
+    return wait_until
+
+
+@pytest.fixture(name="forward")
+def forward_fixture() -> Callable[..., dict[str, Any]]:
+    """Makes forward actions."""
+    return forward
 
 
 @pytest.fixture(scope="session")

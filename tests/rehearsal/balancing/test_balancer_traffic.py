@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import aiohttp
 import httpx
-
-
-def forward(*groups: str, weights: tuple[int, ...] = (), **config: Any) -> dict[str, Any]:
-    """A forward action."""
-    weighted = [{"TargetGroupArn": arn, "Weight": weights[at] if weights else 1} for at, arn in enumerate(groups)]
-    return {"Type": "forward", "ForwardConfig": {"TargetGroups": weighted, **config}}
 
 
 def test_healthy_targets_take_turns(rehearsal):
@@ -48,7 +41,7 @@ def test_bodies_of_any_kind_pass(rehearsal):
     assert "" == httpx.head(f"{url}/anything").text
 
 
-def test_flips_of_weights_lose_no_request(rehearsal):
+def test_flips_of_weights_lose_no_request(rehearsal, forward):
     """Twenty flips between two groups under concurrent load fail no request, and both groups answer."""
     blue, green = (rehearsal.group(rehearsal.backend(name)) for name in ("blue", "green"))
     balancer = rehearsal.balancer()
@@ -87,7 +80,7 @@ def test_flips_of_weights_lose_no_request(rehearsal):
     assert [{blue: 100, green: 0}, *[{blue: 0, green: 100}, {blue: 100, green: 0}] * 10] == timeline
 
 
-def test_weights_share_the_requests(rehearsal):
+def test_weights_share_the_requests(rehearsal, forward):
     """A group with a quarter of the weight gets about a quarter of the requests."""
     blue, green = (rehearsal.group(rehearsal.backend(name)) for name in ("blue", "green"))
     _, url = rehearsal.listener(rehearsal.balancer(), [forward(blue, green, weights=(75, 25))])
