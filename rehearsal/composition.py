@@ -13,6 +13,7 @@ from rehearsal.ecr_front import Ecr
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 from rehearsal.metering import Metering
+from rehearsal.s3_front import S3
 
 
 class Part(Protocol):
@@ -34,7 +35,7 @@ class Composition:
         self.ecs = ecs.Ecs(context)
         self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
-        self.parts: list[Part] = [self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
+        self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
         for part in self.parts:
             part.install()
         self.api = ApiServer()
