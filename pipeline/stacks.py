@@ -187,11 +187,13 @@ class Stacks:
         def probe() -> Stack | None:
             nonlocal cursor, has_ended
             self.follow()
+            current = cloudformation.describe_stack(self.aws, stack.id, region=region)
+            if current is None:
+                return _deleted(stack)
             for event in cloudformation.events_after(self.aws, stack.id, cursor, region=region):
                 if not event.is_chatter:
                     self.on_progress(f"{stack.name}: {event}")
                 cursor, has_ended = event.id, has_ended or event.is_end_of(stack)
-            current = cloudformation.describe_stack(self.aws, stack.id, region=region) or _deleted(stack)
             is_over = has_ended and not current.is_in_progress
             return current if is_over or current.status == "DELETE_COMPLETE" else None
 

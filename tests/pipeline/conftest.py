@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -188,5 +189,14 @@ def cloud(config: Config, rehearsal_endpoint: str, monkeypatch: pytest.MonkeyPat
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_ENDPOINT_URL", rehearsal_endpoint)
-    unique = config.model_copy(update={"project": f"p{uuid.uuid4().hex[:8]}", "poll_interval_s": 0.1})
+    edge = config.edge.model_copy(update={"production_port": free_port(), "test_port": free_port()})
+    own = {"project": f"p{uuid.uuid4().hex[:8]}", "edge": edge, "poll_interval_s": 0.1}
+    unique = config.model_copy(update=own)
     return Cloud(unique, connect(unique), SystemClock(), [])
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,218 @@
+"""One stack: change sets shown and executed, refusals, leftovers, failures with their first reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.aws import cloudformation
+from pipeline.aws.cloudformation import ChangeSet, ResourceChange
+from pipeline.errors import AwsError, GateRefused, StateUnknown
+from pipeline.results import StackChange
+from pipeline.stacks import Stacks, difference, refused_changes
+from pipeline.templates import StackSpec
+from pipeline.waiting import FakeClock
+from tests.pipeline.stacks_world import SmallCloudFormation, SmallStack
+
+SPEC = StackSpec("demo-test-x", "template", {"A": "1"}, {"onnxship:project": "demo"})
+
+
+def work(world: SmallCloudFormation, **options: Any) -> Stacks:
+    return Stacks(world, FakeClock(), 1.0, **options)  # type: ignore[arg-type]
+
+
+def existing(status: str, **content: Any) -> SmallCloudFormation:
+    stack = SmallStack(SPEC.name, status, **{"template": "template", "parameters": {"A": "1"}, **content})
+    return SmallCloudFormation(stacks={SPEC.name: stack})
+
+
+def change(resource_type: str, replacement: str, action: str = "Modify", **more: Any) -> dict[str, Any]:
+    named = {"Action": action, "LogicalResourceId": "It", "ResourceType": resource_type}
+    return {**named, "Replacement": replacement, **more}
+
+
+def test_the_request_for_a_new_stack_is_exact() -> None:
+    """Parameters and tags in a fixed order, the capabilities that named roles need."""
+    request = cloudformation.change_set_request(
+        "s", "c", is_new=True, template_body="t", parameters={"B": None, "A": "1"}, tags={"k": "v"}
+    )
+
+    assert request == {
+        "StackName": "s",
+        "ChangeSetName": "c",
+        "ChangeSetType": "CREATE",
+        "TemplateBody": "t",
+        "Parameters": [
+            {"ParameterKey": "A", "ParameterValue": "1"},
+            {"ParameterKey": "B", "UsePreviousValue": True},
+        ],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+        "Tags": [{"Key": "k", "Value": "v"}],
+    }
+
+
+def test_no_template_means_the_previous_one() -> None:
+    """A parameter-only update leaves the template as CloudFormation has it."""
+    request = cloudformation.change_set_request("s", "c", is_new=False, template_body=None, parameters={}, tags={})
+
+    assert request["UsePreviousTemplate"] is True
+    assert "TemplateBody" not in request
+
+
+def test_a_stack_is_created_and_followed_to_its_end() -> None:
+    """The changes are shown before, the stack's events while it works."""
+    world = SmallCloudFormation(changes=[change("AWS::SNS::Topic", "", "Add")])
+    lines: list[str] = []
+
+    result = work(world, on_progress=lines.append).bring_up(SPEC)
+
+    assert (result.stack_name, result.action) == (SPEC.name, "created")
+    assert result.changes == ("Add It AWS::SNS::Topic",)
+    assert lines[0] == "demo-test-x: Add It AWS::SNS::Topic"
+    assert lines[-1] == "demo-test-x: CREATE_COMPLETE  AWS::CloudFormation::Stack  demo-test-x"
+
+
+def test_no_difference_is_unchanged() -> None:
+    """CloudFormation's empty change set is thrown away and is no failure."""
+    world = existing("CREATE_COMPLETE")
+
+    assert work(world).bring_up(SPEC) == StackChange(SPEC.name, "unchanged")
+    assert (world.executed, world.change_sets) == ([], {})
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS", "CREATE_FAILED", "DELETE_FAILED"])
+def test_a_leftover_of_a_failed_creation_makes_way(status: str) -> None:
+    """What never came up is deleted, and the stack created anew."""
+    world = existing(status)
+
+    assert work(world).bring_up(SPEC).action == "created"
+    assert world.deleted == [SPEC.name]
+
+
+def test_another_projects_stack_is_left_alone() -> None:
+    """A stack of the same name that onnxship did not make is neither deleted nor changed."""
+    world = existing("ROLLBACK_COMPLETE", tags={"onnxship:project": "other"})
+
+    with pytest.raises(StateUnknown, match="was not made for project demo"):
+        work(world).bring_up(SPEC)
+
+    assert world.deleted == []
+
+
+def test_somebody_elses_update_is_waited_for() -> None:
+    """A stack that is being updated is not touched before that has ended."""
+    world = existing("UPDATE_IN_PROGRESS", ending="UPDATE_COMPLETE", looks_left=4)
+
+    assert work(world).bring_up(SPEC).action == "unchanged"
+
+
+def test_an_endless_update_is_given_up_on_in_words() -> None:
+    """After the deadline a person must look; the same command waits on."""
+    world = existing("UPDATE_IN_PROGRESS", ending="UPDATE_COMPLETE", looks_left=10_000)
+
+    with pytest.raises(StateUnknown, match=r"still works on demo-test-x after 60 s"):
+        work(world, timeout_s=60).bring_up(SPEC)
+
+
+def test_a_failure_shows_its_first_causes() -> None:
+    """What failed only because something else did is left out."""
+    failures = [
+        ("Service", "AWS::ECS::Service", "the port is taken"),
+        ("Rule", "AWS::SNS::Topic", "Resource creation cancelled"),
+    ]
+    world = SmallCloudFormation(failures=failures, changes=[change("AWS::SNS::Topic", "", "Add")])
+
+    with pytest.raises(AwsError) as caught:
+        work(world).bring_up(SPEC)
+
+    assert caught.value.code == "ROLLBACK_COMPLETE"
+    assert caught.value.details == ("Service (AWS::ECS::Service): the port is taken",)
+
+
+def test_follow_is_called_while_cloudformation_works() -> None:
+    """A gate can be answered during the creation of the stack that waits for it."""
+    calls: list[int] = []
+
+    work(SmallCloudFormation(looks=5), follow=lambda: calls.append(1)).bring_up(SPEC)
+
+    assert len(calls) >= 4
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_refused"),
+    [
+        (change("AWS::ECS::Service", "True"), True),
+        (change("AWS::ECS::Service", "False"), False),
+        (change("AWS::ElasticLoadBalancingV2::ListenerRule", "False"), False),
+        (change("AWS::ElasticLoadBalancingV2::TargetGroup", "Conditional"), True),
+        (change("AWS::EC2::Subnet", "", "Remove"), True),
+        (change("AWS::S3::Bucket", "True"), True),
+        (change("AWS::CloudWatch::Alarm", "True"), False),
+        (change("AWS::CloudWatch::Alarm", "", "Remove"), False),
+    ],
+)
+def test_what_a_release_stands_on_is_not_replaced(shown: dict[str, Any], is_refused: bool) -> None:
+    """A change set that would is refused by name before anything is executed, and thrown away."""
+    world = existing("CREATE_COMPLETE", parameters={"A": "0"})
+    world.changes = [shown]
+
+    if not is_refused:
+        assert work(world).bring_up(SPEC).action == "updated"
+        return
+    with pytest.raises(GateRefused) as caught:
+        work(world).bring_up(SPEC)
+    assert caught.value.details[0].startswith(f"{shown['Action']} It {shown['ResourceType']}")
+    assert (world.executed, world.change_sets) == ([], {})
+
+
+@pytest.mark.parametrize(("parent", "refused"), [("True", {"Balancer", "Listener"}), ("False", set())])
+def test_a_reference_to_what_stays_replaces_nothing(parent: str, refused: set[str]) -> None:
+    """Perhaps replaced, because it refers to a changed resource: that depends on whether that one is replaced."""
+    changes = [
+        ResourceChange("Modify", "Balancer", "AWS::ElasticLoadBalancingV2::LoadBalancer", parent, ()),
+        ResourceChange(
+            "Modify",
+            "Listener",
+            "AWS::ElasticLoadBalancingV2::Listener",
+            "Conditional",
+            (),
+            frozenset({"Balancer"}),
+        ),
+    ]
+
+    assert {change.logical_id for change in refused_changes(changes)} == refused
+
+
+def test_what_a_replacement_hangs_on_is_read_from_the_change_set() -> None:
+    """Only details that may recreate count, and a parameter stands for anything."""
+    target = {"Attribute": "Properties", "Name": "LoadBalancerArn", "RequiresRecreation": "Always"}
+    details = [
+        {"Target": target, "ChangeSource": "ResourceAttribute", "CausingEntity": "Balancer.Arn"},
+        {"Target": target | {"Name": "Port", "RequiresRecreation": "Never"}, "ChangeSource": "ParameterReference"},
+        {"Target": target | {"Name": "Kind"}, "ChangeSource": "ParameterReference", "CausingEntity": "Kind"},
+    ]
+    world = SmallCloudFormation(change_sets={"c": {"status": ("CREATE_COMPLETE", "")}})
+    world.changes = [change("AWS::ElasticLoadBalancingV2::Listener", "Conditional", Details=details)]
+
+    change_set: ChangeSet = cloudformation.describe_change_set(world, "c")  # type: ignore[arg-type]
+
+    assert change_set.changes[0].hangs_on == {"Balancer", ""}
+    assert change_set.changes[0].properties == ("LoadBalancerArn", "Port", "Kind")
+
+
+def test_a_dry_run_compares_and_changes_nothing() -> None:
+    """Parameters are shown with their old and new values; no change set is made."""
+    world = existing("CREATE_COMPLETE", parameters={"A": "0"}, template="older")
+
+    found = difference(world, SPEC)  # type: ignore[arg-type]
+
+    assert found == StackChange(SPEC.name, "would-update", ("the template differs", "A: 0 -> 1"))
+    assert world.change_sets == {}
+
+
+def test_a_deleted_stack_is_gone_and_deleting_again_is_fine() -> None:
+    """`deleted` once, `unchanged` from then on."""
+    world = existing("CREATE_COMPLETE")
+
+    assert [work(world).delete(SPEC.name).action for _ in range(2)] == ["deleted", "unchanged"]
