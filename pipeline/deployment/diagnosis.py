@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from pipeline.aws.ecs import Service, StoppedTask, stopped_tasks
@@ -11,6 +12,7 @@ from pipeline.deployment.place import Place
 
 SHOWN_TASKS = 3
 SHOWN_LINES = 8
+LINE_LENGTH = 300
 NO_FAILURE = ("UserInitiated", "SpotInterruption", "TerminationNotice")
 # ECS tells of failed placement in service events alone, and these are text alone:
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
@@ -36,12 +38,28 @@ def placement_failure(service: Service | None, since: datetime | None) -> str:
 
 
 def explain_tasks(aws: Aws, place: Place, tasks: tuple[StoppedTask, ...]) -> tuple[str, ...]:
-    """A line per stopped task with its reason and exit codes, and its last log lines beneath."""
+    """A line per stopped task with its reason and exit codes; its last log lines beneath, unless they are the same."""
     lines: list[str] = []
+    shown: set[tuple[str, ...]] = set()
     for task in tasks[-SHOWN_TASKS:]:
         lines.append(f"task {task.task_id}: {task.reason or task.stop_code or 'stopped'}{_exits(task)}")
-        lines += [f"  | {line}" for line in last_lines(aws, place.log_group, task.task_id, SHOWN_LINES)]
+        said = tuple(readable(line) for line in last_lines(aws, place.log_group, task.task_id, SHOWN_LINES))
+        lines += [f"  | {line}" for line in said] if said not in shown else ["  | (the same lines)"]
+        shown.add(said)
     return tuple(lines)
+
+
+def readable(line: str) -> str:
+    """A log line for people: of a JSON line its level, message and what the stack ends with; 300 characters at most."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if isinstance(entry, dict) and "message" in entry:
+        first = str(entry["message"]).partition("\n")[0]
+        stack = str(entry.get("stack") or "").strip().rpartition("\n")[2]
+        line = ": ".join(part for part in (str(entry.get("level", "")), first, stack) if part)
+    return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 3] + "..."
 
 
 def _exits(task: StoppedTask) -> str:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.config import Config
+from pipeline.deployment.diagnosis import readable
 from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, RolledBack, StateUnknown
 from pipeline.results import GateResult, Verdict
 from pipeline.stages.rollout import rollout
@@ -392,3 +393,21 @@ def test_an_expired_token_ends_the_run_and_leaves_production_alone(config):
 
 def failed(number, world):
     return failed_task(number, world.clock.now() + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain text", "plain text"),
+        ('{"level": "info", "message": "listening"}', "info: listening"),
+        (
+            '{"level": "error", "message": "failed\\nbadly", "stack": "a\\nKeyError: 3\\n"}',
+            "error: failed: KeyError: 3",
+        ),
+        ("[1, 2]", "[1, 2]"),
+        ("x" * 400, "x" * 297 + "..."),
+    ],
+)
+def test_log_lines_of_stopped_tasks_are_for_people(line, shown):
+    """JSON lines become level, message and the end of the stack; nothing fills the screen."""
+    assert readable(line) == shown
