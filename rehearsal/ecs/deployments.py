@@ -50,8 +50,8 @@ class Rollout:
 
     async def _forward(self) -> None:
         deployment, service, clock = self.deployment, self.service, self.world.clock
-        self._check_interruption()
         deployment.source = service.current
+        self._check_interruption()
         deployment.started_at = clock.time()
         self._status("IN_PROGRESS")
         await self._arm_guards()

@@ -14,6 +14,8 @@ from typing import Any
 from rehearsal.ecs.processes import Command, Process
 from rehearsal.ecs.state import Container
 
+FIRST_INTERVAL_S = 2.0
+
 
 def watch_health(container: Container, command: Command) -> asyncio.Task[None]:
     """A watch that keeps `container.health` and ends when the container is unhealthy."""
@@ -21,15 +23,19 @@ def watch_health(container: Container, command: Command) -> asyncio.Task[None]:
 
 
 async def _watch(container: Container, check: dict[str, Any], command: Command) -> None:
-    begun, failures = time.monotonic(), 0
+    """Ask often until the first success; failures count no faster than the definition's interval."""
+    interval, start_period = check.get("interval", 30), check.get("startPeriod", 0)
+    begun = counted_at = time.monotonic()
+    failures = 0
     while container.health != "UNHEALTHY":
-        await asyncio.sleep(check.get("interval", 30))
+        await asyncio.sleep(min(interval, FIRST_INTERVAL_S) if container.health == "UNKNOWN" else interval)
         good = await _passes(words_of(check["command"]), command, check.get("timeout", 5))
-        counts = good or time.monotonic() - begun >= check.get("startPeriod", 0)
-        failures = 0 if good else failures + counts
+        now = time.monotonic()
         if good:
-            container.health = "HEALTHY"
-        elif failures >= check.get("retries", 3):
+            container.health, failures = "HEALTHY", 0
+        elif now - counted_at >= interval and now - begun >= start_period:
+            failures, counted_at = failures + 1, now
+        if failures >= check.get("retries", 3):
             container.health = "UNHEALTHY"
 
 

@@ -40,6 +40,8 @@ async def open_stream(context: Context, container: dict[str, Any], task_id: str)
     prefix = options.get("awslogs-stream-prefix", "ecs")
     stream = LogStream(options["awslogs-group"], f"{prefix}/{container['name']}/{task_id}")
     try:
+        if options.get("awslogs-create-group") == "true":
+            await _create_group(context, stream.group)
         await context.call("logs", "create_log_stream", logGroupName=stream.group, logStreamName=stream.name)
     except ClientError as error:
         raise NoLogStream(
@@ -47,6 +49,14 @@ async def open_stream(context: Context, container: dict[str, Any], task_id: str)
             f" stream: {error.response['Error']['Code']}: {error.response['Error']['Message']}"
         ) from error
     return stream
+
+
+async def _create_group(context: Context, group: str) -> None:
+    try:
+        await context.call("logs", "create_log_group", logGroupName=group)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
+            raise
 
 
 async def ship(context: Context, stream: LogStream | None, output: asyncio.StreamReader) -> None:

@@ -26,6 +26,8 @@ NOT_REHEARSED = (
 class Ecs:
     """Services, deployments and tasks that really run. `questions` chooses where AWS's documents are silent."""
 
+    not_rehearsed = NOT_REHEARSED
+
     def __init__(self, context: Context, questions: OpenQuestions | None = None) -> None:
         if context.settings.engine != "process":
             raise ValueError(f"engine {context.settings.engine!r}: this rehearsal runs tasks as processes only")

@@ -5,8 +5,8 @@ Each default is the reading that the named document, or a deployment somebody ob
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,24 @@ class OpenQuestions:
 
     # API_StopServiceDeployment lists ABORT among the values and says "The valid values are ROLLBACK".
     abort_is_accepted: bool = True
+
+    @classmethod
+    def parse(cls, words: list[str]) -> OpenQuestions:
+        """From `name=value` words, as a command line gives them; ValueError says what there is to choose from."""
+        hints, known = get_type_hints(cls), {field.name for field in fields(cls)}
+        answers: dict[str, Any] = {}
+        for word in words:
+            name, _, value = word.partition("=")
+            if name not in known:
+                raise ValueError(f"no open question {name!r}; there are {', '.join(sorted(known))}")
+            answers[name] = _read(name, value, hints[name])
+        return cls(**answers)
+
+
+def _read(name: str, value: str, kind: Any) -> Any:
+    if kind is float:
+        return float(value)
+    choices = {"true": True, "false": False} if kind is bool else {choice: choice for choice in get_args(kind)}
+    if value not in choices:
+        raise ValueError(f"{name}={value}: choose one of {', '.join(choices)}")
+    return choices[value]

@@ -50,7 +50,9 @@ class ServiceApi:
         spec.setdefault("deploymentController", {"type": "ECS"})
         if not spec.get("capacityProviderStrategy"):
             spec.setdefault("launchType", "EC2")
-        service = Service(arn, name, cluster_arn, spec, params.get("desiredCount") or 0, time.time())
+        await self._check_balanced(spec)
+        desired = 1 if params.get("desiredCount") is None else params["desiredCount"]
+        service = Service(arn, name, cluster_arn, spec, desired, time.time())
         self._scheduler.services = [one for one in self._scheduler.services if one is not before]
         self._scheduler.services.append(service)
         self._deploy(service, definition)
@@ -118,6 +120,15 @@ class ServiceApi:
 
     def _find(self, arn: str) -> Service | None:
         return next((service for service in self._scheduler.services if service.arn == arn), None)
+
+    async def _check_balanced(self, spec: Json) -> None:
+        """https://repost.aws/knowledge-center/troubleshoot-unable-add-elb-ecs"""
+        for balancer in spec.get("loadBalancers") or []:
+            group = balancer["targetGroupArn"]
+            if not await self._scheduler.traffic.is_balanced(group):
+                raise invalid(
+                    f"The target group with targetGroupArn {group} does not have an associated load balancer."
+                )
 
     async def _definition(self, name: str | None) -> Json:
         if not name:

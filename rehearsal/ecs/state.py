@@ -226,11 +226,12 @@ class Service:
 
 
 def is_healthy(task: Task) -> bool:
-    """Without a load balancer RUNNING is healthy; with one its health check decides.
+    """RUNNING; with a container health check HEALTHY; behind a load balancer healthy there, too.
 
-    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/healthcheck.html
     """
-    if task.last_status != "RUNNING" or any(container.health == "UNHEALTHY" for container in task.containers):
+    checked = [one for one in task.containers if one.definition.get("healthCheck")]
+    if task.last_status != "RUNNING" or any(one.health != "HEALTHY" for one in checked):
         return False
     behind = bool(task.revision and task.revision.slots)
     return task.target_health == "healthy" if behind else True

@@ -56,6 +56,16 @@ class Traffic:
             for entry in answer["TargetHealthDescriptions"]
         }
 
+    async def is_balanced(self, target_group: str) -> bool:
+        """Whether a listener of some load balancer forwards to the target group."""
+        try:
+            answer = await self._context.call("elbv2", "describe_target_groups", TargetGroupArns=[target_group])
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "TargetGroupNotFound":
+                raise
+            return False
+        return bool(answer["TargetGroups"][0].get("LoadBalancerArns"))
+
     async def shift(self, rule: str, weights: dict[str, float]) -> None:
         """Give the rule's target groups these percentages; a rule that has them already is left alone."""
         actions = await self._actions(rule)
