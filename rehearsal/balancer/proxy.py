@@ -19,11 +19,11 @@ from rehearsal.balancer.accesses import Access, AccessLog
 from rehearsal.balancer.estate import Listener, full_name
 from rehearsal.balancer.routing import GROUP_COOKIE, Fixed, Forward, Redirect, cookie, group_token
 from rehearsal.balancer.targets import Pool, Target
+from rehearsal.balancer.upstream import send
 from rehearsal.context import LOOPBACK, AddressBook
 
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
 REASONS = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
-CONNECT_TIMEOUT_S = 10.0
 CLIENT_LEFT = 460
 BUFFERED_BYTES = 2**18
 TARGET_COOKIE = "AWSALB"
@@ -101,17 +101,10 @@ class Proxy:
         idle_s = float(visit.listener.load_balancer.attributes["idle_timeout.timeout_seconds"])
         if visit.request.headers.get("Upgrade", "").lower() == "websocket":
             return await websocket.relay(self._session, visit, url, headers, idle_s)
-        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_read=idle_s)
         sent = time.monotonic()
         try:
-            answer = await self._session.request(
-                visit.request.method,
-                url,
-                headers=headers,
-                data=await body_of(visit.request),
-                timeout=timeout,
-                allow_redirects=False,
-            )
+            body = await body_of(visit.request)
+            answer = await send(self._session, visit.request.method, url, headers, body, idle_s)
         except TimeoutError:
             return refusal(visit, 504)
         except aiohttp.ClientConnectorError:

@@ -139,9 +139,7 @@ def _fixed(asked: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(r"[245]\d\d", config.get("StatusCode", "")):
         raise invalid(f"Fixed-response status code '{config.get('StatusCode')}' must be 2XX, 4XX or 5XX")
     if config.get("ContentType", "text/plain") not in CONTENT_TYPES:
-        raise Refused(
-            "InvalidLoadBalancerAction", f"ContentType must be one of: {', '.join(sorted(CONTENT_TYPES))}"
-        )
+        raise Refused("InvalidLoadBalancerAction", f"ContentType must be one of: {', '.join(sorted(CONTENT_TYPES))}")
     if len(config.get("MessageBody", "")) > 1024:
         raise invalid("The message body is too long; the limit is '1024'")
     return {"Type": "fixed-response", "FixedResponseConfig": config}

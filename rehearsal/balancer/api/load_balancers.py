@@ -105,9 +105,7 @@ class LoadBalancers:
         if balancer is None:
             return {}
         if balancer.attributes["deletion_protection.enabled"] == "true":
-            raise Refused(
-                "OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: it is protected"
-            )
+            raise Refused("OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: it is protected")
         for listener in [one for one in self._estate.listeners.values() if one.load_balancer is balancer]:
             await self._listeners.delete_listener({"ListenerArn": listener.arn})
         del self._estate.load_balancers[arn]

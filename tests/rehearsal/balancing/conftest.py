@@ -59,7 +59,7 @@ class Backend:
         app.router.add_get("/die", self._die)
         app.router.add_get("/die-half-way", self._die_half_way)
         app.router.add_route("*", "/{rest:.*}", self._answer)
-        self.runner = web.AppRunner(app, **settings)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1, **settings)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()
