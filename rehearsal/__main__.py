@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rehearsal import processes, state
 from rehearsal.context import Settings
-from rehearsal.supervisor import PortTaken, run
+from rehearsal.supervisor import Unusable, run
 
 DOWN_S = 45.0
 USAGE = 2
@@ -36,9 +36,9 @@ def up(arguments: argparse.Namespace) -> int:
             arguments.account, arguments.region, state_dir, arguments.seconds_per_minute, arguments.engine
         )
         try:
-            run(settings, arguments.reserve_port)
-        except PortTaken as taken:
-            return _fail(str(taken), "choose another port, or end what listens there")
+            run(settings, arguments.reserve_port, arguments.assume)
+        except Unusable as unusable:
+            return _fail(unusable.what, unusable.remedy)
         except Exception:
             logging.getLogger(__name__).exception("the rehearsal ended by an error")
             return _fail(f"The rehearsal ended by an error; {state_dir / state.LOG} has it.", "read the log", code=1)
@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument("--seconds-per-minute", type=float, default=2.0, help="real seconds per AWS minute")
     begin.add_argument("--engine", choices=["process"], default="process", help="what a task is")
     begin.add_argument("--reserve-port", type=int, action="extend", nargs="+", default=[], help="keep for a listener")
+    begin.add_argument(
+        "--assume", action="append", default=[], metavar="NAME=VALUE", help="settle what AWS's documents leave open"
+    )
     end = commands.add_parser("down", help="end it, and what it left behind")
     end.set_defaults(command=down)
     look = commands.add_parser("status", help="is it there?")

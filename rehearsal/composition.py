@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from rehearsal import ecs
@@ -14,6 +16,7 @@ from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 from rehearsal.metering import Metering
 from rehearsal.s3_front import S3
+from rehearsal.supervisor import Unusable
 
 
 class Part(Protocol):
@@ -27,12 +30,13 @@ class Part(Protocol):
 class Composition:
     """All parts, installed before the first request: moto builds a service's routes when it is first asked."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, assumed: Sequence[str]) -> None:
         self._context = context
+        self._questions = _answered(assumed)
         self.ecr = Ecr(context)
         self.balancing = Balancing(context)
         self.metering = Metering(context, self.balancing)
-        self.ecs = ecs.Ecs(context)
+        self.ecs = ecs.Ecs(context, self._questions)
         self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
         self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
@@ -54,6 +58,7 @@ class Composition:
         return {
             "seconds_per_aws_minute": settings.seconds_per_minute,
             "engine": settings.engine,
+            "assumed": asdict(self._questions),
             "not_rehearsed": [
                 *sentences(settings),
                 *ecs.NOT_REHEARSED,
@@ -63,6 +68,13 @@ class Composition:
             "recorded_only": self.cloudformation.recorded_only(),
             "not_rehearsed_calls": self.api.gaps.calls(),
         }
+
+
+def _answered(words: Sequence[str]) -> ecs.OpenQuestions:
+    try:
+        return ecs.OpenQuestions.parse(list(words))
+    except ValueError as error:
+        raise Unusable(f"--assume: {error}.", "name one of these, as NAME=VALUE") from error
 
 
 def _lines(entries: list[dict[str, Any]]) -> str:

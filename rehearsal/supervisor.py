@@ -21,8 +21,12 @@ STOP_S = 20.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-class PortTaken(Exception):
-    """A port that was to be kept free for the load balancer is in use."""
+class Unusable(Exception):
+    """What `up` was asked for cannot be had: `what` is wrong, `remedy` helps."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what, self.remedy = what, remedy
 
 
 def forget_caller(settings: Settings) -> None:
@@ -54,15 +58,16 @@ def reserve(ports: Sequence[int]) -> dict[int, socket.socket]:
         try:
             held[port].bind((LOOPBACK, port))
         except OSError as error:
-            raise PortTaken(f"Port {port} on {LOOPBACK} is in use.") from error
+            what = f"Port {port} on {LOOPBACK} is in use."
+            raise Unusable(what, "choose another port, or end what listens there") from error
     return held
 
 
 class Supervisor:
     """The composition. Everything that happens over time happens in the loop that runs `serve`."""
 
-    def __init__(self, settings: Settings, reserved: dict[int, socket.socket]) -> None:
-        self._settings, self._reserved = settings, reserved
+    def __init__(self, settings: Settings, reserved: dict[int, socket.socket], assumed: Sequence[str]) -> None:
+        self._settings, self._reserved, self._assumed = settings, reserved, assumed
         self._started: list[Part] = []
 
     async def serve(self) -> None:
@@ -75,7 +80,7 @@ class Supervisor:
         from rehearsal.composition import Composition
 
         context = Context(self._settings, loop, reserved=self._reserved)
-        composition = Composition(context)
+        composition = Composition(context, self._assumed)
         try:
             context.endpoint = composition.api.start()
             for part in composition.parts:
@@ -116,11 +121,14 @@ class Supervisor:
             held.close()
 
 
-def run(settings: Settings, ports: Sequence[int]) -> None:
-    """Bring the local AWS up in this process and serve until a signal ends it. Raises PortTaken."""
+def run(settings: Settings, ports: Sequence[int], assumed: Sequence[str]) -> None:
+    """Bring the local AWS up in this process and serve until a signal ends it. Raises Unusable.
+
+    `assumed`: `name=value` words for what AWS's documents leave open.
+    """
     reserved = reserve(ports)
     forget_caller(settings)
-    asyncio.run(_quietly(Supervisor(settings, reserved)))
+    asyncio.run(_quietly(Supervisor(settings, reserved, assumed)))
 
 
 async def _quietly(supervisor: Supervisor) -> None:

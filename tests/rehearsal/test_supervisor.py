@@ -174,6 +174,19 @@ def test_a_port_to_keep_free_must_be_free(tmp_path: Path, start: Callable[..., A
     assert not (tmp_path / "rehearsal.json").exists()
 
 
+def test_what_the_documents_leave_open_can_be_assumed(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """`--assume` settles one open question, and the report says which way; an unknown one is refused with exit 2."""
+    up = supervised.await_up(start(tmp_path, "--assume", "hooks_at_creation=false"), tmp_path)
+    assumed = httpx.get(f"{up['endpoint']}/_rehearsal/report").json()["assumed"]
+    assert assumed["hooks_at_creation"] is False
+    assert assumed["first_target_group"] == "primary"
+    refused = start(tmp_path / "other", "--assume", "hooks=false")
+    assert refused.wait(20) == 2
+    assert "no open question 'hooks'; there are abort_is_accepted" in refused.stderr.read()
+
+
 def test_the_report_says_what_a_rehearsal_cannot_show(up: dict[str, Any]) -> None:
     """The clock's factor, the engine and the limits, in sentences."""
     report = httpx.get(f"{up['endpoint']}/_rehearsal/report").json()
