@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -121,6 +122,6 @@ def confirm(run: Run, what: str, yes: bool) -> None:
     where = f"{run.service} in {run.config.environment_name} (account {run.aws.account})"
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise UsageError("There is no terminal to ask on.", "add `--yes` to act without a question")
     click.confirm(f"{what}: {where}?", abort=True, err=True)

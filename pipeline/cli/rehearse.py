@@ -240,7 +240,8 @@ def _what_runs(state: dict[str, Any]) -> str:
     return (
         f"The local AWS runs at {state['endpoint']} (account {state['account']}, {state['region']}; "
         f"{state['seconds_per_minute']:g} s stand for one AWS minute of bake).\n"
-        'To use it from this shell:  eval "$(onnxship rehearse env)"\nTo end it:                  onnxship rehearse down'
+        'To use it from this shell:  eval "$(onnxship rehearse env)"\n'
+        "To end it:                  onnxship rehearse down"
     )
 
 

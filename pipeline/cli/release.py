@@ -230,8 +230,8 @@ class Release:
         return first.finish()
 
     def _note_gate(self, gate: GateResult) -> None:
-        gates = [*self.draft.content["results"].get("gates", []), asdict(gate)]
-        self.draft.note("gates", gates)
+        earlier = self.draft.content["results"].get("gates", {})
+        self.draft.note("gates", earlier | {gate.name: asdict(gate)})
 
     def _model(self) -> PinnedModel:
         return fetch_published(self.run, self.result("publish", Published))

@@ -33,33 +33,38 @@ def init(
         if path.exists():
             raise UsageError(f"{path} stands already and is left as it is.", f"move {path.name} away, or edit it")
     arrays = read_labelled(data, signature) if data else {}
-    model_path = model.resolve()
-    inside = model_path.is_relative_to(directory.resolve())
+    rows, labelled = len(next(iter(arrays.values()), ())), "expected" in arrays
     settings = {
         "project": name,
         "account": account,
         "region": region,
         "service": name,
-        "model_path": model_path.relative_to(directory.resolve()).as_posix() if inside else model_path.as_posix(),
-        "rows": len(next(iter(arrays.values()))) if arrays else 0,
-        "labelled": "expected" in arrays,
+        "model_path": _relative(model, directory),
+        "rows": rows,
+        "labelled": labelled,
         "signature": signature,
     }
     template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
     rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
     directory.mkdir(parents=True, exist_ok=True)
     if arrays:
-        np.savez_compressed(directory / "golden.npz", **arrays)
+        np.savez_compressed(directory / "golden.npz", allow_pickle=False, **arrays)
     (directory / "onnxship.yaml").write_text(rendered.render(settings) + "\n")
     return Initialised(
         config=str(directory / "onnxship.yaml"),
         golden=str(directory / "golden.npz") if arrays else "",
-        rows=settings["rows"],
-        labelled=settings["labelled"],
+        rows=rows,
+        labelled=labelled,
         inputs=signature.inputs,
         outputs=signature.outputs,
         next_commands=("onnxship serve", "onnxship rehearse ship", "onnxship doctor"),
     )
+
+
+def _relative(model: Path, directory: Path) -> str:
+    """The model's path as the file should name it: relative where it lies below the file."""
+    path, start = model.resolve(), directory.resolve()
+    return path.relative_to(start).as_posix() if path.is_relative_to(start) else path.as_posix()
 
 
 def read_labelled(data: Path, signature: Signature) -> dict[str, np.ndarray]:
