@@ -17,6 +17,7 @@ Array = np.ndarray[Any, Any]
 SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 # Basic scanning ends as COMPLETE, enhanced scanning goes on for ever and is ACTIVE once it has looked.
 # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanStatus.html
+ENOUGH_TO_BE_SLOW = 10
 SCANNED_STATUSES = ("COMPLETE", "ACTIVE")
 
 
@@ -152,8 +153,9 @@ def judge_load(
     # Many failures decide even when they kept the number of requests low: a server that hangs answers few.
     if requests and ratio > max_failure_ratio and failures > max_failure_ratio * min_requests:
         return Verdict.FAIL, f"{failures} of {requests} requests failed ({ratio:.2%}; at most {max_failure_ratio:.2%})"
+    # A slow server answers few requests: their slowness decides, and their number is no excuse.
+    if p99_ms > max_p99_ms and requests >= min(min_requests, ENOUGH_TO_BE_SLOW):
+        return Verdict.FAIL, f"p99 {p99_ms:.1f} ms of {requests} requests is above {max_p99_ms:g} ms"
     if requests < min_requests:
         return Verdict.INCONCLUSIVE, f"{requests} requests are too few to judge; at least {min_requests}"
-    if p99_ms > max_p99_ms:
-        return Verdict.FAIL, f"p99 {p99_ms:.1f} ms is above {max_p99_ms:g} ms"
     return Verdict.PASS, f"{requests} requests, {failures} failed, p99 {p99_ms:.1f} ms (at most {max_p99_ms:g})"

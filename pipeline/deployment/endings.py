@@ -57,7 +57,7 @@ def conclude(
         return _contradiction(place, deployment, "ECS rolled back to the very revision it was rolling out")
     if had_production:
         return _after_production(place, deployment)
-    return _before_production(aws, place, deployment, refusal)
+    return _before_production(aws, place, deployment, refusal, gates)
 
 
 def gate_lines(results: tuple[GateResult, ...]) -> tuple[str, ...]:
@@ -80,12 +80,18 @@ def _mismatch(aws: Aws, deployment: Deployment, task_definition_arn: str, image_
     return ""
 
 
-def _before_production(aws: Aws, place: Place, deployment: Deployment, refusal: Refusal | None) -> PipelineError:
+def _before_production(
+    aws: Aws, place: Place, deployment: Deployment, refusal: Refusal | None, gates: tuple[GateResult, ...]
+) -> PipelineError:
     is_first = not deployment.source_revisions
     if deployment.status != "ROLLBACK_SUCCESSFUL" and not is_first:
         return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
-    told = refusal or Refusal(_reasons(deployment) or f"ECS ended it as {deployment.status}")
+    alarms = ", ".join(deployment.triggered_alarms)
+    why = f"alarm {alarms} went off" if alarms else _reasons(deployment) or f"ECS ended it as {deployment.status}"
+    told = refusal or Refusal(why, gate_lines(gates))
     details = told.explain(aws, place)
+    if refusal and alarms:
+        details += (f"alarm {alarms} went off meanwhile",)
     if is_first:
         details += ("It was the first release: nothing was serving before, and nothing serves now.",)
     return told.error(place, details)

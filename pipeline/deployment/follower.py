@@ -185,10 +185,21 @@ class Follower:
             self._run_gates()
         action = "ROLLBACK" if self.refusal else "CONTINUE"
         self.intend(f"ecs:ContinueServiceDeployment {deployment.arn} {action}")
-        continue_deployment(self.aws, deployment.arn, hook.hook_id, action)
+        try:
+            continue_deployment(self.aws, deployment.arn, hook.hook_id, action)
+        except AwsError:
+            if self._still_waits(hook):
+                raise
+            self.tell("ECS went on without the gate's answer")  # an alarm, a time-out, or a person was faster
+            return
         self._continued = action == "CONTINUE"
         self.had_production |= self._continued
         self.tell(f"gate answered: {action}")
+
+    def _still_waits(self, hook: Hook) -> bool:
+        deployment = describe_deployment(self.aws, self.deployment_arn)
+        waiting = [h.hook_id for h in deployment.hooks if h.status == "AWAITING_ACTION"] if deployment else []
+        return hook.hook_id in waiting
 
     def _refuse_another_image(self, deployment: Deployment) -> None:
         revision = describe_revision(self.aws, deployment.target_revision)

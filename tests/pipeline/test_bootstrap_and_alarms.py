@@ -33,6 +33,13 @@ def test_alarms_need_the_cluster_they_watch(cloud: Cloud) -> None:
         alarms(cloud.config, cloud.aws, cloud.clock)
 
 
+def test_a_dry_run_needs_no_cluster(cloud: Cloud) -> None:
+    """Before the first deploy a dry run says what the alarms will be."""
+    planned = alarms(cloud.config, cloud.aws, cloud.clock, dry_run=True)
+
+    assert [stack.action for stack in planned.stacks] == ["would-create", "would-create"]
+
+
 def test_alarms_stand_in_both_regions(cloud: Cloud) -> None:
     """cost stands in the service's region, billing in us-east-1, and every address has a state."""
     cost = cloud.config.cost.model_copy(update={"notify": ["ops@example.com"], "monthly_usd": 42.0})

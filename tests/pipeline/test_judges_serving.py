@@ -72,6 +72,8 @@ def load(**changed):
         ({"requests": 499}, Verdict.INCONCLUSIVE),
         ({"requests": 0, "statuses": {}, "releases": {}}, Verdict.INCONCLUSIVE),
         ({"requests": 30, "failures": 30}, Verdict.FAIL),
+        ({"requests": 12, "p99_ms": 3000.0}, Verdict.FAIL),
+        ({"requests": 9, "p99_ms": 3000.0}, Verdict.INCONCLUSIVE),
         ({"statuses": {"200": 990, "429": 10}, "failures": 10}, Verdict.INCONCLUSIVE),
         ({"statuses": {"403": 1000}, "failures": 1000}, Verdict.INCONCLUSIVE),
         ({"releases": {"v2": 999, "v1": 1}}, Verdict.FAIL),

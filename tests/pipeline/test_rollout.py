@@ -139,6 +139,26 @@ def test_a_gate_that_breaks_off_is_no_pass(config, world):
     assert world.deployments[-1].status == "ROLLBACK_SUCCESSFUL"
 
 
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.FAIL])
+def test_an_alarm_that_goes_off_while_the_gate_runs_is_a_refusal(config, world, verdict):
+    """ECS rolls back before it has our answer, and refuses that answer: production never shifted, exit code 3."""
+
+    def gate(_target):
+        moving = world.deployments[-1]
+        moving.status, moving.hook, moving.alarms = "ROLLBACK_REQUESTED", "FAILED", ("p-e-s-latency",)
+        world.refuse["continue_service_deployment"] = AwsError("no such hook", "", code="InvalidParameterException")
+        return GateResult("load", verdict, "slow")
+
+    with pytest.raises(GateRefused) as refused:
+        rollout(
+            config, world, world.clock, [gate], service="s", release_id="v2", task_definition_arn=NEW,
+            image_digest=NEW_DIGEST,
+        )  # fmt: skip
+
+    assert "p-e-s-latency went off" in str(refused.value)
+    assert f"load: {verdict} - slow" in refused.value.details
+
+
 def test_an_image_that_was_not_built_by_this_release_is_refused_before_any_gate(config, world):
     """The revision's digest, not its tag, says what runs."""
     world.digests[NEW] = "sha256:" + "f" * 64
