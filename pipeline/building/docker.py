@@ -22,12 +22,13 @@ def build_and_push(
 ) -> None:
     """Build `directory` and push it as `reference`. Raises ConfigError with Docker's last lines when it fails."""
     if _succeeds(["docker", "buildx", "version"]):
-        _run(buildx_command(directory, dockerfile, reference, arguments), on_progress)
+        command = buildx_command(directory, dockerfile, reference, arguments)
+        _run(command, on_progress, "correct what Docker's last lines name")
         return
     # DOCKER_BUILDKIT=1 would fail here: since Docker 23 BuildKit is reached through buildx only.
     on_progress("Docker has no buildx, so its classic builder is used: https://docs.docker.com/go/buildx/")
     for command in classic_commands(directory, dockerfile, reference, arguments):
-        _run(command, on_progress)
+        _run(command, on_progress, "install buildx if `RUN --mount` is refused, else correct what the last lines name")
 
 
 def login(registry: str, user: str, password: str) -> None:
@@ -82,7 +83,7 @@ def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _run(command: Sequence[str], on_progress: Callable[[str], None]) -> None:
+def _run(command: Sequence[str], on_progress: Callable[[str], None], remedy: str) -> None:
     last: deque[str] = deque(maxlen=15)
     with subprocess.Popen(
         command, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -93,6 +94,6 @@ def _run(command: Sequence[str], on_progress: Callable[[str], None]) -> None:
     if process.returncode != 0:
         raise ConfigError(
             f"`{' '.join(command[:3])}` failed with exit code {process.returncode}.",
-            "correct what Docker's last lines name",
+            remedy,
             details=tuple(last),
         )

@@ -28,13 +28,18 @@ class GitIdentity:
 def identify(directory: Path, paths: Sequence[Path], *, sha: str | None = None) -> GitIdentity:
     """The commit of `directory`, and which of `paths` (files or directories) are changed or untracked.
 
+    Paths outside the repository do not count: what is taken from there is pinned by its own sha256.
     A directory that is no git repository counts as changed, unless the caller knows its `sha` (a source archive).
     """
     found = _git(directory, "rev-parse", "--verify", "HEAD")
     if found.returncode != 0:
         why = "" if sha else _no_commit(found.stderr)
         return GitIdentity(sha or NO_GIT, (), why)
-    status = _git(directory, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--", *map(str, paths))
+    top = Path(_git(directory, "rev-parse", "--show-toplevel").stdout.strip())
+    inside = [str(path) for path in paths if path.is_relative_to(top)]
+    if not inside:  # without a path git would list the whole repository
+        return GitIdentity(sha or found.stdout.strip(), (), "")
+    status = _git(directory, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--", *inside)
     if status.returncode != 0:
         return GitIdentity(sha or found.stdout.strip(), (), f"git status: {status.stderr.strip()}")
     changed = _changed(status.stdout)

@@ -36,7 +36,7 @@ def alarms(
     With `dry_run` only reads are made; the stacks say `would-create`, `would-update` or `unchanged`.
     """
     work = Stacks(aws, clock, config.poll_interval_s, on_progress)
-    specs = _specs(config, aws)
+    specs = _specs(config, _cluster_name(config, aws, dry_run=dry_run))
     changes = tuple(stacks.difference(aws, spec) if dry_run else work.bring_up(spec) for spec in specs)
     subscriptions = _subscriptions(aws, specs)
     for address, state in subscriptions.items():
@@ -45,11 +45,17 @@ def alarms(
     return Alarmed(changes, config.cost.monthly_usd, subscriptions)
 
 
-def _specs(config: Config, aws: Aws) -> tuple[StackSpec, ...]:
+def _cluster_name(config: Config, aws: Aws, *, dry_run: bool) -> str:
+    if dry_run:
+        # Before the first deploy there is none yet, and the stacks are absent anyway.
+        return outputs(aws, config.stack_name("cluster")).get("ClusterName", "")
     remedy = "run `onnxship deploy` first: the alarms watch the cluster that it makes"
-    cluster = stacks.required_outputs(aws, config.stack_name("cluster"), remedy)
+    return stacks.required_outputs(aws, config.stack_name("cluster"), remedy)["ClusterName"]
+
+
+def _specs(config: Config, cluster_name: str) -> tuple[StackSpec, ...]:
     most = sum(service.compute.max for service in config.services.values())
-    values = {"ClusterName": cluster["ClusterName"], "MaxTasks": str(most)}
+    values = {"ClusterName": cluster_name, "MaxTasks": str(most)}
     return (
         templates.stack_spec(config, "cost", values),
         templates.stack_spec(config, "billing", values, region=BILLING_REGION),
