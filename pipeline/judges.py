@@ -14,10 +14,10 @@ from pipeline.results import Finding, Quality, Scanned, Verdict
 
 Array = np.ndarray[Any, Any]
 
+ENOUGH_TO_BE_SLOW = 10
 SEVERITIES = ("LOW", "MEDIUM", "HIGH", "CRITICAL")
 # Basic scanning ends as COMPLETE, enhanced scanning goes on for ever and is ACTIVE once it has looked.
 # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageScanStatus.html
-ENOUGH_TO_BE_SLOW = 10
 SCANNED_STATUSES = ("COMPLETE", "ACTIVE")
 
 
