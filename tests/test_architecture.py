@@ -28,7 +28,6 @@ MAY_IMPORT = {
     "pipeline.judges": {"pipeline.results", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},
     "pipeline.config": {"pipeline.errors", "pydantic", "yaml"},
-    "pipeline.template_checks": PIPELINE_BASE | {"pipeline.template_checks", "yaml"},
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},
     "pipeline.aws.session": PIPELINE_BASE | {"pipeline.config", "boto3", "botocore"},
     **dict.fromkeys(PARTS, BELOW | PARTS),
