@@ -180,6 +180,16 @@ def test_stopping_with_rollback_works_before_and_after_the_shift(world, stage):
     assert (len(world.service.tasks_of(blue)), world.service.remaining(deployment.target)) == (2, [])
 
 
+def test_a_deployment_that_is_stopped_before_it_began_leaves_the_service_as_it_was(world):
+    """PENDING, then asked to roll back: nothing is started, and the released revision is the candidate."""
+    blue = world.released()
+    deployment, rollout = world.rollout()
+    stop(deployment)
+    world.play(rollout)
+    assert (deployment.status, world.shifts) == ("ROLLBACK_SUCCESSFUL", [])
+    assert (world.service.primary, len(world.service.tasks_of(blue))) == (blue, 2)
+
+
 def test_stopping_during_clean_up_starts_blue_again_before_traffic_returns(world):
     """With blue on its way out already, a rollback shifts only when a new blue answers."""
     blue = world.released()

@@ -25,7 +25,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         body = os.environ["RELEASE"].encode()
-        self.send_response(int(os.environ.get("STATUS", "200")))
+        wanted = "HEALTH" if self.path == "/health" else "STATUS"
+        self.send_response(int(os.environ.get(wanted, "200")))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -62,7 +63,10 @@ def free_port():
 @pytest.fixture(scope="module")
 def here(up, oci, supervised):
     """A cluster with a load balancer of two listeners, a log group, and the image of a small server."""
-    clients = {name: supervised.client_of(up["endpoint"], name) for name in ("ecs", "elbv2", "ec2", "ecr", "logs")}
+    clients = {
+        name: supervised.client_of(up["endpoint"], name)
+        for name in ("ecs", "elbv2", "ec2", "ecr", "logs", "cloudwatch")
+    }
     ec2, elb = clients["ec2"], clients["elbv2"]
     vpc = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
     subnets = [
@@ -237,7 +241,7 @@ class Service:
 @pytest.fixture(scope="module")
 def services(here):
     """Services created side by side, each used by one test; all have their first release in production."""
-    made = {name: Service(here, name) for name in ("sick", "killed", "scaled", "refused", "missing", "rules")}
+    made = {name: Service(here, name) for name in ("sick", "killed", "scaled", "refused", "missing", "rules", "faulty")}
     made["shipped"] = Service(here, "shipped", count=2, lifecycleHooks=[PAUSE])
     made["crashing"] = Service(here, "crashing", deploymentCircuitBreaker=BREAKER)
     made["shipped"].answer_hook("CONTINUE")
@@ -358,7 +362,7 @@ def test_an_image_that_crashes_at_start_trips_the_breaker(here, service):
 def test_a_release_that_fails_its_health_checks_is_stopped_with_the_balancers_words(here, service):
     """After the grace period a 503 on the health check stops the task, in ECS's own sentence; ROLLBACK ends it."""
     sick = service("sick")
-    sick.update(taskDefinition=definition(here, "sick", "bad", STATUS="503"))
+    sick.update(taskDefinition=definition(here, "sick", "bad", HEALTH="503"))
     stopped = until(lambda: sick.tasks("STOPPED"), sick.describe)[0]
     assert stopped["stoppedReason"] == (
         f"Task failed ELB health checks in (target-group {sick.groups[1]})"
@@ -372,6 +376,38 @@ def test_a_release_that_fails_its_health_checks_is_stopped_with_the_balancers_wo
     with pytest.raises(ClientError, match="terminal states") as refused:
         here.ecs.stop_service_deployment(serviceDeploymentArn=arn, stopType="ROLLBACK")
     assert refused.value.response["Error"]["Code"] == "ConflictException"
+
+
+def test_an_alarm_on_what_users_see_takes_production_back(here, service):
+    """A release that answers 500 shows in the balancer's metrics; its alarm ends the bake and blue serves again."""
+    faulty = service("faulty")
+    balancer = here.listeners[0]["LoadBalancerArn"].partition("loadbalancer/")[2]
+    dimensions = {"LoadBalancer": balancer, "TargetGroup": faulty.groups[1].rpartition(":")[2]}
+    here.cloudwatch.put_metric_alarm(
+        AlarmName="faulty-5xx",
+        Namespace="AWS/ApplicationELB",
+        MetricName="HTTPCode_Target_5XX_Count",
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        TreatMissingData="notBreaching",
+    )
+    alarms = {"alarmNames": ["faulty-5xx"], "enable": True, "rollback": True}
+    config = {"strategy": "BLUE_GREEN", "bakeTimeInMinutes": 30, "alarms": alarms}
+    with Clients(faulty) as answers:
+        faulty.update(taskDefinition=definition(here, "faulty", "bad", STATUS="500"), deploymentConfiguration=config)
+        finished = faulty.finished()
+        assert faulty.get().text == "r1"
+    assert finished["status"] == "ROLLBACK_SUCCESSFUL"
+    assert finished["alarms"] == {
+        "status": "TRIGGERED",
+        "alarmNames": ["faulty-5xx"],
+        "triggeredAlarmNames": ["faulty-5xx"],
+    }
+    assert set(answers) == {(200, "r1"), (500, "bad")}
 
 
 def test_an_image_that_is_not_there_fails_the_task_with_the_pull_error(here, service):
@@ -457,6 +493,36 @@ def test_a_stopped_task_tells_who_stopped_it(here):
     told = describe()
     assert (told["stopCode"], told["stoppedReason"]) == ("UserInitiated", "enough")
     assert told["containers"][0]["exitCode"] == 143
+
+
+def test_a_task_without_its_log_group_does_not_start(here):
+    """The log group is missing: TaskFailedToStart with the container agent's sentence."""
+    arn = definition(here, "silent")
+    container = here.ecs.describe_task_definition(taskDefinition=arn)["taskDefinition"]["containerDefinitions"][0]
+    container["logConfiguration"]["options"]["awslogs-group"] = "/nothing"
+    here.ecs.register_task_definition(family="silent", networkMode="awsvpc", containerDefinitions=[container])
+    task = here.ecs.run_task(cluster=here.cluster, taskDefinition="silent", networkConfiguration=here.network)
+    arns = [one["taskArn"] for one in task["tasks"]]
+    describe = lambda: here.ecs.describe_tasks(cluster=here.cluster, tasks=arns)["tasks"][0]  # noqa: E731
+    until(lambda: describe()["lastStatus"] == "STOPPED")
+    told = describe()
+    assert told["stopCode"] == "TaskFailedToStart"
+    assert told["stoppedReason"].startswith("ResourceInitializationError: failed to validate logger args")
+
+
+def test_a_service_before_its_listener_rules_is_refused(here):
+    """A target group that no listener forwards to yet: a template that forgot DependsOn is found out here."""
+    vpc = {"Protocol": "HTTP", "Port": 8080, "VpcId": here.vpc, "TargetType": "ip"}
+    group = here.elbv2.create_target_group(Name="early", **vpc)["TargetGroups"][0]["TargetGroupArn"]
+    with pytest.raises(ClientError, match="does not have an associated load balancer"):
+        here.ecs.create_service(
+            cluster=here.cluster,
+            serviceName="early",
+            taskDefinition=definition(here, "early"),
+            desiredCount=1,
+            networkConfiguration=here.network,
+            loadBalancers=[{"targetGroupArn": group, "containerName": "model", "containerPort": 8080}],
+        )
 
 
 def test_a_deleted_service_drains_and_its_name_is_free_again(here):
