@@ -24,6 +24,8 @@ from onnx import TensorProto, helper
 from pipeline import config as configuration
 from pipeline.aws.session import Aws, connect, connect_unchecked
 from pipeline.config import Config
+from pipeline.stacks import Stacks
+from pipeline.templates import stack_spec
 from pipeline.waiting import FakeClock, SystemClock
 
 ACCOUNT, REGION, SERVICE = "123456789012", "eu-west-1", "tiny"
@@ -165,6 +167,10 @@ class Cloud:
         request = urllib.request.Request(f"{self.aws.endpoint_url}/_rehearsal/scan-findings", body)
         request.add_header("Content-Type", "application/json")
         urllib.request.urlopen(request, timeout=10).close()
+
+    def make_registry(self) -> None:
+        """The registry stack alone, without the rest of `bootstrap`."""
+        Stacks(self.aws, self.clock, 0.05).bring_up(stack_spec(self.config, "registry", {}))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from pipeline.building import oci
 from pipeline.config import Config
 from pipeline.errors import AwsError, ConfigError, UsageError
 from pipeline.results import Built
-from pipeline.stages.bootstrap import bootstrap
 from pipeline.stages.build import build
 from tests.pipeline.conftest import SERVICE, Cloud
 
@@ -25,7 +24,7 @@ def ready(cloud: Cloud) -> Cloud:
     """A committed project with its registry."""
     git(cloud.config.directory, "init", "-q")
     commit(cloud.config.directory)
-    bootstrap(cloud.config, cloud.aws, cloud.clock)
+    cloud.make_registry()
     return cloud
 
 
@@ -106,7 +105,7 @@ def test_files_that_are_not_in_the_release_do_not_matter(ready: Cloud) -> None:
 
 def test_no_repository_is_dirty_unless_the_commit_is_given(cloud: Cloud) -> None:
     """A source archive has no .git; CI hands over the commit that it stands for."""
-    bootstrap(cloud.config, cloud.aws, cloud.clock)
+    cloud.make_registry()
 
     with pytest.raises(ConfigError, match="there is no git commit"):
         built(cloud)

@@ -6,7 +6,6 @@ import pytest
 
 from pipeline.errors import GateRefused
 from pipeline.results import Verdict
-from pipeline.stages.bootstrap import bootstrap
 from pipeline.stages.build import build
 from pipeline.stages.scan import scan
 from tests.pipeline.conftest import SERVICE, Cloud
@@ -27,7 +26,7 @@ def enhanced(severity: str, fix: str) -> dict[str, object]:
 @pytest.fixture
 def digest(cloud: Cloud) -> str:
     """The digest of the project's image in the registry."""
-    bootstrap(cloud.config, cloud.aws, cloud.clock)
+    cloud.make_registry()
     return build(cloud.config, cloud.aws, cloud.clock, service=SERVICE, allow_dirty=True).image_digest
 
 
