@@ -27,31 +27,19 @@ async def relay(
     session: aiohttp.ClientSession, visit: Visit, url: URL, headers: CIMultiDict[str], idle_s: float
 ) -> web.StreamResponse:
     """Open the socket to the target first, then to the client, and pass messages until one of them is closed."""
-    asked = visit.request.headers
-    protocols = [name.strip() for name in asked.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()]
-    kept = CIMultiDict(item for item in headers.items() if item[0].lower() not in HANDSHAKE)
-    kept["Host"] = asked.get("Host", "")
     sent = time.monotonic()
     try:
-        inner = await session.ws_connect(
-            url, headers=kept, protocols=protocols, autoping=False, autoclose=False, max_msg_size=0
-        )
+        inner = await _connect(session, visit.request, url, headers)
     except aiohttp.WSServerHandshakeError as refused:
         visit.target_status = visit.elb_status = refused.status
         return web.Response(status=refused.status)
     except (aiohttp.ClientError, OSError):
-        visit.connect_failed = True
-        visit.elb_status = 502
+        visit.connect_failed, visit.elb_status = True, 502
         return web.Response(status=502, headers={"Server": "awselb/2.0"})
     visit.target_duration_s = time.monotonic() - sent
     visit.target_status = visit.elb_status = 101
-    outer = web.WebSocketResponse(
-        protocols=[inner.protocol] if inner.protocol else (),
-        autoping=False,
-        autoclose=False,
-        max_msg_size=0,
-        compress=False,
-    )
+    chosen = [inner.protocol] if inner.protocol else ()
+    outer = web.WebSocketResponse(protocols=chosen, autoping=False, autoclose=False, max_msg_size=0, compress=False)
     try:
         await outer.prepare(visit.request)
         goodbye = await _both_ways(outer, inner, idle_s)
@@ -63,6 +51,23 @@ async def relay(
     finally:
         await inner.close()
     return outer
+
+
+async def _connect(
+    session: aiohttp.ClientSession, request: web.BaseRequest, url: URL, headers: CIMultiDict[str]
+) -> aiohttp.ClientWebSocketResponse:
+    """A socket to the target, with the client's headers and the subprotocols it offers."""
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    kept = CIMultiDict(item for item in headers.items() if item[0].lower() not in HANDSHAKE)
+    kept["Host"] = request.headers.get("Host", "")
+    return await session.ws_connect(
+        url,
+        headers=kept,
+        protocols=[name.strip() for name in offered if name.strip()],
+        autoping=False,
+        autoclose=False,
+        max_msg_size=0,
+    )
 
 
 async def _both_ways(

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rehearsal.metering.alarms import ALARM, NO_DATA, OK, Alarm, Verdict
+from rehearsal.metering.expressions import Value
 from rehearsal.metering.queries import Queries, Request, Window, invalid, points, returned
 from rehearsal.metering.registry import Alarms
 from rehearsal.metering.store import Store, dimension_set, is_statistic, sample_of
@@ -54,27 +55,18 @@ class Actions:
         start, end = seconds(asked["StartTime"]), seconds(asked["EndTime"])
         store = self._store_of(region)
         values = queries.compute(lambda stat: points(store, stat, aligned(start, end, stat["Period"])))
-        results = []
-        for query in (one for one in queries.asked if one["Id"] in returned(queries)):
-            period = query["MetricStat"]["Period"] if query.get("MetricStat") else min(periods, default=60)
-            window = aligned(start, end, period)
-            value = values[query["Id"]]
-            if isinstance(value, tuple):
-                raise invalid(f"Query '{query['Id']}' gives several time series: not rehearsed")
-            series = [value] * window.count if isinstance(value, float) else value
-            pairs = [(at, one) for at, one in zip(window.starts(), series, strict=True) if one is not None]
-            if asked.get("ScanBy") != "TimestampAscending":
-                pairs.reverse()
-            name = query["MetricStat"]["Metric"]["MetricName"] if query.get("MetricStat") else query["Id"]
-            results.append(
-                {
-                    "Id": query["Id"],
-                    "Label": query.get("Label") or name,
-                    "Timestamps": [moment(at) for at, _ in pairs],
-                    "Values": [one for _, one in pairs],
-                    "StatusCode": "Complete",
-                }
+        results = [
+            _result(
+                query,
+                values[query["Id"]],
+                aligned(
+                    start, end, query["MetricStat"]["Period"] if query.get("MetricStat") else min(periods, default=60)
+                ),
+                asked.get("ScanBy") == "TimestampAscending",
             )
+            for query in queries.asked
+            if query["Id"] in returned(queries)
+        ]
         return {"MetricDataResults": results, "Messages": []}
 
     async def get_metric_statistics(self, region: str, asked: Request) -> Request:
@@ -228,6 +220,24 @@ class Actions:
             if alarm.description["AlarmArn"] == asked["ResourceARN"]:
                 return alarm.tags
         raise Refused("ResourceNotFoundException", f"No alarm has the ARN {asked['ResourceARN']}")
+
+
+def _result(query: Request, value: Value, window: Window, ascending: bool) -> Request:
+    """One query's values as GetMetricData gives them: without missing points, newest first unless asked otherwise."""
+    if isinstance(value, tuple):
+        raise invalid(f"Query '{query['Id']}' gives several time series: not rehearsed")
+    series = [value] * window.count if isinstance(value, float) else value
+    pairs = [(at, one) for at, one in zip(window.starts(), series, strict=True) if one is not None]
+    if not ascending:
+        pairs.reverse()
+    name = query["MetricStat"]["Metric"]["MetricName"] if query.get("MetricStat") else query["Id"]
+    return {
+        "Id": query["Id"],
+        "Label": query.get("Label") or name,
+        "Timestamps": [moment(at) for at, _ in pairs],
+        "Values": [one for _, one in pairs],
+        "StatusCode": "Complete",
+    }
 
 
 def _matches(dimensions: dict[str, str], wanted: list[Request]) -> bool:

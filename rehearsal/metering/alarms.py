@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,7 +45,6 @@ class Alarm:
     queries: Queries
     tags: dict[str, str]
     slot: int = 0
-    updated: float = field(default=0.0)
 
     @property
     def name(self) -> str:

@@ -90,35 +90,22 @@ class Alarms:
     def move(self, alarm: Alarm, verdict: Verdict, reason_data: str | None = None) -> None:
         """Put the alarm into another state and set off the actions of that state."""
         old, now = alarm.description, datetime.now(UTC)
-        data = reason_data or json.dumps(
-            {
-                "version": "1.0",
-                "queryDate": now.isoformat(),
-                "recentDatapoints": verdict.recent,
-                "threshold": old["Threshold"],
-            }
-        )
         alarm.description = old | {
             "StateValue": verdict.state,
             "StateReason": verdict.reason,
-            "StateReasonData": data,
+            "StateReasonData": reason_data or _reason_data(verdict, old, now),
             "StateUpdatedTimestamp": now,
         }
         if verdict.state == old["StateValue"]:
             return
         alarm.description["StateTransitionedTimestamp"] = now
-        self._note(
-            alarm.name,
-            "StateUpdate",
-            f"Alarm updated from {old['StateValue']} to {verdict.state}",
-            {
-                "oldState": {"stateValue": old["StateValue"], "stateReason": old["StateReason"]},
-                "newState": {"stateValue": verdict.state, "stateReason": verdict.reason},
-            },
-        )
-        task = asyncio.ensure_future(
-            self._act(alarm.name, notice(alarm, old["StateValue"], self._account, self._region))
-        )
+        states = {
+            when: {"stateValue": one["StateValue"], "stateReason": one["StateReason"]}
+            for when, one in (("oldState", old), ("newState", alarm.description))
+        }
+        self._note(alarm.name, "StateUpdate", f"Alarm updated from {old['StateValue']} to {verdict.state}", states)
+        told = notice(alarm, old["StateValue"], self._account, self._region)
+        task = asyncio.ensure_future(self._act(alarm.name, told))
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
 
@@ -145,3 +132,8 @@ class Alarms:
     async def settle(self) -> None:
         """Wait for the actions under way."""
         await asyncio.gather(*self._acting)
+
+
+def _reason_data(verdict: Verdict, shown: dict[str, Any], now: datetime) -> str:
+    about = {"queryDate": now.isoformat(), "recentDatapoints": verdict.recent, "threshold": shown["Threshold"]}
+    return json.dumps({"version": "1.0"} | about)
