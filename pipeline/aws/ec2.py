@@ -12,10 +12,11 @@ from pipeline.aws.session import Aws
 from pipeline.errors import AwsError
 
 EXPIRES_TAG = "onnxship:expires-at"
+OWNER_TAG = "onnxship:service"
 
 
-def open_ingress_request(group_id: str, port: int, cidr: str, expires_at: datetime) -> dict[str, Any]:
-    """TCP `port` from `cidr`, tagged so that a later run knows when the rule may go."""
+def open_ingress_request(group_id: str, port: int, cidr: str, owner: str, expires_at: datetime) -> dict[str, Any]:
+    """TCP `port` from `cidr`, tagged so that a later run knows whose rule it is and when it may go."""
     description = f"onnxship gate until {expires_at:%Y-%m-%dT%H.%M.%SZ}"
     permission = {
         "IpProtocol": "tcp",
@@ -23,7 +24,7 @@ def open_ingress_request(group_id: str, port: int, cidr: str, expires_at: dateti
         "ToPort": port,
         "IpRanges": [{"CidrIp": cidr, "Description": description}],
     }
-    tags = [{"Key": EXPIRES_TAG, "Value": expires_at.isoformat()}]
+    tags = [{"Key": EXPIRES_TAG, "Value": expires_at.isoformat()}, {"Key": OWNER_TAG, "Value": owner}]
     return {
         "GroupId": group_id,
         "IpPermissions": [permission],
@@ -31,11 +32,11 @@ def open_ingress_request(group_id: str, port: int, cidr: str, expires_at: dateti
     }
 
 
-def open_ingress(aws: Aws, group_id: str, port: int, cidr: str, expires_at: datetime) -> str | None:
+def open_ingress(aws: Aws, group_id: str, port: int, cidr: str, owner: str, expires_at: datetime) -> str | None:
     """Add the rule; its id, or None when the same opening exists already and is somebody else's to close."""
     try:
         answer = aws.call(
-            "ec2", "authorize_security_group_ingress", **open_ingress_request(group_id, port, cidr, expires_at)
+            "ec2", "authorize_security_group_ingress", **open_ingress_request(group_id, port, cidr, owner, expires_at)
         )
     except AwsError as error:
         if error.code == "InvalidPermission.Duplicate":
@@ -53,14 +54,15 @@ def close_ingress(aws: Aws, group_id: str, rule_ids: list[str]) -> None:
             raise
 
 
-def expired_openings(aws: Aws, group_id: str, now: datetime) -> list[str]:
-    """Rules that a gate opened and, killed, never closed."""
+def leftover_openings(aws: Aws, group_id: str, owner: str, now: datetime) -> list[str]:
+    """Rules that a killed gate never closed: `owner`'s own, of which one gate runs at a time, and all expired ones."""
     filters = [{"Name": "group-id", "Values": [group_id]}]
     rules = aws.pages("ec2", "describe_security_group_rules", "SecurityGroupRules", Filters=filters)
-    ends = [(rule["SecurityGroupRuleId"], _expires_at(rule)) for rule in rules]
-    return [rule_id for rule_id, expires_at in ends if expires_at is not None and expires_at <= now]
+    return [str(rule["SecurityGroupRuleId"]) for rule in rules if _is_leftover(rule, owner, now)]
 
 
-def _expires_at(rule: dict[str, Any]) -> datetime | None:
-    tagged = [tag["Value"] for tag in rule.get("Tags") or () if tag["Key"] == EXPIRES_TAG]
-    return datetime.fromisoformat(tagged[0]) if tagged else None
+def _is_leftover(rule: dict[str, Any], owner: str, now: datetime) -> bool:
+    tags = {tag["Key"]: tag["Value"] for tag in rule.get("Tags") or ()}
+    if EXPIRES_TAG not in tags:
+        return False
+    return tags.get(OWNER_TAG) == owner or datetime.fromisoformat(tags[EXPIRES_TAG]) <= now

@@ -1,7 +1,7 @@
 """The way to the new tasks, open for a gate's length: test port, secret header, no scale-out.
 
-The test port has no standing ingress. What a killed run left open carries its expiry as a tag and is closed at the
-next opening; scale-out is allowed again at every end, whoever held it back.
+The test port has no standing ingress. What a killed run left open carries its service and expiry as tags and is closed
+at the next opening; scale-out is allowed again at every end, whoever held it back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from pipeline.aws.ec2 import close_ingress, expired_openings, open_ingress
+from pipeline.aws.ec2 import close_ingress, leftover_openings, open_ingress
 from pipeline.aws.scaling import is_scalable, suspend_scale_out
 from pipeline.aws.secrets import secret_value
 from pipeline.aws.session import Aws
@@ -31,10 +31,10 @@ def open_gate(
 ) -> Iterator[Target]:
     """The test listener as a target, reachable from here until the block ends."""
     group = place.security_group_id
-    if expired := expired_openings(aws, group, clock.now()):
-        close_ingress(aws, group, expired)
+    if leftovers := leftover_openings(aws, group, place.service, clock.now()):
+        close_ingress(aws, group, leftovers)
     intend(f"ec2:AuthorizeSecurityGroupIngress {group} port {place.test_port} from {runner_cidr}")
-    rule_id = open_ingress(aws, group, place.test_port, runner_cidr, clock.now() + OPEN_FOR)
+    rule_id = open_ingress(aws, group, place.test_port, runner_cidr, place.service, clock.now() + OPEN_FOR)
     try:
         with _no_scale_out(aws, place.scalable_resource_id):
             yield Target(place.test_url, {GATE_HEADER: secret_value(aws, place.gate_secret_arn)})

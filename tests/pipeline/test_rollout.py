@@ -97,16 +97,22 @@ def test_the_gate_reaches_the_test_listener_only_while_it_runs(config, world):
 
 
 def test_what_a_killed_run_left_open_is_closed_at_the_next_gate(config, world):
-    """A rule whose expiry has passed is revoked; one that is still valid, or not ours, is left alone."""
+    """Expired rules and this service's own are revoked; another service's open gate and rules not ours stay."""
     ended = (world.clock.now() - timedelta(minutes=1)).isoformat()
     valid = (world.clock.now() + timedelta(hours=1)).isoformat()
-    for rule_id, tags in (("old", {"onnxship:expires-at": ended}), ("new", {"onnxship:expires-at": valid}), ("x", {})):
+    rules = {
+        "expired": {"onnxship:expires-at": ended, "onnxship:service": "other"},
+        "own": {"onnxship:expires-at": valid, "onnxship:service": "svc"},
+        "others": {"onnxship:expires-at": valid, "onnxship:service": "other"},
+        "production": {},
+    }
+    for rule_id, tags in rules.items():
         listed = [{"Key": key, "Value": value} for key, value in tags.items()]
         world.ingress[rule_id] = {"SecurityGroupRuleId": rule_id, "Tags": listed}
 
     roll(config, world)
 
-    assert set(world.ingress) == {"new", "x"}
+    assert set(world.ingress) == {"others", "production"}
 
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
