@@ -15,6 +15,7 @@ from rehearsal.context import Context
 from rehearsal.stacks import views
 from rehearsal.stacks.kind import words
 from rehearsal.stacks.kinds import KINDS
+from rehearsal.stacks.plan import without_values
 from rehearsal.stacks.regional import RegionalStacks
 from rehearsal.stacks.requests import ValidationError, only_known
 from rehearsal.stacks.stack import Stack
@@ -24,7 +25,7 @@ COMMON = words("StackName TemplateBody TemplateURL Parameters Capabilities Tags 
 CREATE = COMMON | words("DisableRollback OnFailure EnableTerminationProtection")
 UPDATE = COMMON | words("UsePreviousTemplate")
 CHANGE_SET = COMMON | words(
-    "ChangeSetName ChangeSetType ClientToken Description OnStackFailure UsePreviousTemplate IncludePropertyValues"
+    "ChangeSetName ChangeSetType ClientToken Description OnStackFailure UsePreviousTemplate"
 )
 
 
@@ -114,12 +115,12 @@ class Front(BaseResponse):
         if "StackName" in self._request:
             found = [self._stack()]
         else:
-            found = [stack for stack in self._stacks.stacks.values() if stack.exists]
+            found = [stack for stack in list(self._stacks.stacks.values()) if stack.exists]
         return self._page("Stacks", [views.stack(stack) for stack in found])
 
     def list_stacks(self) -> ActionResult:
         wanted = self._request.get("StackStatusFilter", [])
-        found = [stack for stack in self._stacks.stacks.values() if not wanted or stack.status in wanted]
+        found = [stack for stack in list(self._stacks.stacks.values()) if not wanted or stack.status in wanted]
         return self._page("StackSummaries", [views.summary(stack) for stack in found])
 
     def describe_stack_events(self) -> ActionResult:
@@ -165,8 +166,10 @@ class Front(BaseResponse):
 
     def describe_change_set(self) -> ActionResult:
         stack, change_set = self._stacks.find_change_set(self._request)
-        shown = views.change_set(stack, change_set)
-        return ActionResult(shown | views.page("Changes", change_set.changes, self._request.get("NextToken")))
+        asked = self._request.get("IncludePropertyValues")
+        changes = change_set.changes if asked else [without_values(change) for change in change_set.changes]
+        shown = views.page("Changes", changes, self._request.get("NextToken"))
+        return ActionResult(views.change_set(stack, change_set) | shown)
 
     def execute_change_set(self) -> ActionResult:
         known = words("ChangeSetName StackName ClientRequestToken DisableRollback")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rehearsal.stacks.errors import TemplateError
-from rehearsal.stacks.references import SUB_VARIABLE, attribute_path, sub_parts
+from rehearsal.stacks.references import FUNCTIONS, SUB_VARIABLE, attribute_path, sub_parts
 from rehearsal.stacks.template import Template
 
 # CloudFormation's own words in a change set for a value that only execution can tell.
@@ -47,7 +47,7 @@ class Resolver:
             return value
         if len(value) == 1:
             function, argument = next(iter(value.items()))
-            if function == "Ref" or function in _FUNCTIONS:
+            if function == "Ref" or function in FUNCTIONS:
                 return self._call(function, argument)
             if function == "Condition" and isinstance(argument, str) and argument in self.template.conditions:
                 return self.condition(argument)
@@ -81,12 +81,12 @@ class Resolver:
         if function == "Fn::If":
             return self._if(argument)
         if function in ("Fn::Sub", "Fn::GetAtt"):
-            return getattr(self, _FUNCTIONS[function])(argument)
+            return getattr(self, FUNCTIONS[function])(argument)
         resolved = self.resolve(argument)
         if function not in ("Fn::Join", "Fn::Equals") and _is_unknown(resolved):
             return KNOWN_AFTER_APPLY
         try:
-            return getattr(self, _FUNCTIONS[function])(resolved)
+            return getattr(self, FUNCTIONS[function])(resolved)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise TemplateError(f"Template error: {function} {json.dumps(argument, default=str)}: {error}") from error
 
@@ -162,14 +162,6 @@ class Resolver:
 
     def _length(self, value: list[Any]) -> int:
         return len(value)
-
-
-_FUNCTIONS = {
-    "Fn::If": "_if", "Fn::Sub": "_sub", "Fn::GetAtt": "_get_att", "Fn::Join": "_join", "Fn::Split": "_split",
-    "Fn::Select": "_select", "Fn::FindInMap": "_find_in_map", "Fn::GetAZs": "_get_azs", "Fn::Cidr": "_cidr",
-    "Fn::Base64": "_base64", "Fn::Equals": "_equals", "Fn::And": "_and", "Fn::Or": "_or", "Fn::Not": "_not",
-    "Fn::ToJsonString": "_to_json_string", "Fn::Length": "_length",
-}  # fmt: skip
 
 
 def _is_unknown(value: Any) -> bool:

@@ -71,9 +71,13 @@ class Work:
 
     def send(self, service: str, operation: str, properties: dict[str, Any], /, **request: Any) -> dict[str, Any]:
         """One AWS call with properties in the template's casing; `request` is added in the API's own names."""
-        client = self.context.client(service, self.region)
-        shape = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
-        return dict(getattr(client, operation)(**to_request(shape, properties, self.type_name), **request))
+        shape = self.input_shape(service, operation)
+        return self.call(service, operation, **to_request(shape, properties, self.type_name), **request)
+
+    def input_shape(self, service: str, operation: str) -> Any:
+        """What botocore says that an operation takes."""
+        meta = self.context.client(service, self.region).meta
+        return meta.service_model.operation_model(meta.method_to_api_mapping[operation]).input_shape
 
     def name(self, longest: int = 64, lower: bool = False) -> str:
         """A unique name as CloudFormation makes them: stack, logical id, random letters."""

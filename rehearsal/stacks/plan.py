@@ -19,6 +19,8 @@ from rehearsal.stacks.resolving import active_resources, outputs, resolver, want
 from rehearsal.stacks.stack import Resource, Stack, Target
 from rehearsal.stacks.template import creation_order, deletion_policy
 
+VALUES = ("BeforeValue", "AfterValue")
+CONTEXTS = ("BeforeContext", "AfterContext")
 ATTRIBUTES = ("Metadata", "DeletionPolicy", "UpdateReplacePolicy")
 
 
@@ -34,9 +36,19 @@ class Plan:
         return not self.changes and not self.outputs_change
 
 
-def plan(context: Context, stack: Stack, target: Target, with_values: bool = False) -> Plan:
-    """What would happen to `stack` on its way to `target`."""
-    return _Planner(context, stack, target, with_values).plan()
+def plan(context: Context, stack: Stack, target: Target) -> Plan:
+    """What would happen to `stack` on its way to `target`, with the values before and after."""
+    return _Planner(context, stack, target).plan()
+
+
+def without_values(change: dict[str, Any]) -> dict[str, Any]:
+    """A change as DescribeChangeSet shows it when property values were not asked for."""
+    resource = {key: value for key, value in change["ResourceChange"].items() if key not in CONTEXTS}
+    details = [
+        detail | {"Target": {key: value for key, value in detail["Target"].items() if key not in VALUES}}
+        for detail in resource["Details"]
+    ]
+    return change | {"ResourceChange": resource | {"Details": details}}
 
 
 @dataclass
@@ -44,7 +56,6 @@ class _Planner:
     context: Context
     stack: Stack
     target: Target
-    with_values: bool
     unknown: dict[str, bool] = field(default_factory=dict)
     resolve: Resolver = field(init=False)
 
@@ -97,10 +108,8 @@ class _Planner:
         }
         if replacement != "False":
             change["PolicyAction"] = _replace_action(declaration.get("UpdateReplacePolicy", "Delete"))
-        if self.with_values:
-            change["BeforeContext"] = json.dumps({"Properties": current.properties})
-            change["AfterContext"] = json.dumps({"Properties": wanted})
-        return change
+        properties = (current.properties, wanted)
+        return change | {key: json.dumps({"Properties": it}) for key, it in zip(CONTEXTS, properties, strict=True)}
 
     def _details(self, current: Resource, wanted: dict[str, Any], name: str, kind: Kind) -> Iterator[dict[str, Any]]:
         """One detail per cause: the template's text, a parameter's value, another resource."""
@@ -110,8 +119,7 @@ class _Planner:
             "Name": name,
             "RequiresRecreation": recreation,
         }
-        if self.with_values:
-            target |= _values(current.properties.get(name, MISSING), wanted.get(name, MISSING))
+        target |= _values(current.properties.get(name, MISSING), wanted.get(name, MISSING))
         before = (current.declaration.get("Properties") or {}).get(name)
         after = (self.target.template.resources[current.logical_id].get("Properties") or {}).get(name)
         causes = list(self._causes(after))
@@ -169,10 +177,9 @@ def _attribute_detail(name: str) -> dict[str, Any]:
     return {"Target": target, "Evaluation": "Static", "ChangeSource": "DirectModification"}
 
 
-def _values(before: Any, after: Any) -> dict[str, str]:
-    texts = {"BeforeValue": before, "AfterValue": after}
+def _values(*values: Any) -> dict[str, str]:
     return {
         key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in texts.items()
+        for key, value in zip(VALUES, values, strict=True)
         if value is not MISSING
     }

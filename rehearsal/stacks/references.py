@@ -11,9 +11,12 @@ PSEUDO_PARAMETERS = {
     "AWS::AccountId", "AWS::NoValue", "AWS::NotificationARNs", "AWS::Partition", "AWS::Region", "AWS::StackId",
     "AWS::StackName", "AWS::URLSuffix",
 }  # fmt: skip
+# Every intrinsic function, and the method of Resolver that gives its value.
 FUNCTIONS = {
-    "Fn::And", "Fn::Base64", "Fn::Cidr", "Fn::Equals", "Fn::FindInMap", "Fn::GetAZs", "Fn::GetAtt", "Fn::If",
-    "Fn::Join", "Fn::Length", "Fn::Not", "Fn::Or", "Fn::Select", "Fn::Split", "Fn::Sub", "Fn::ToJsonString",
+    "Fn::And": "_and", "Fn::Base64": "_base64", "Fn::Cidr": "_cidr", "Fn::Equals": "_equals",
+    "Fn::FindInMap": "_find_in_map", "Fn::GetAZs": "_get_azs", "Fn::GetAtt": "_get_att", "Fn::If": "_if",
+    "Fn::Join": "_join", "Fn::Length": "_length", "Fn::Not": "_not", "Fn::Or": "_or", "Fn::Select": "_select",
+    "Fn::Split": "_split", "Fn::Sub": "_sub", "Fn::ToJsonString": "_to_json_string",
 }  # fmt: skip
 SUB_VARIABLE = re.compile(r"\$\{([^!][^}]*)\}")
 

@@ -52,7 +52,7 @@ class RegionalStacks:
         """A stack by name (deleted ones are not found by name) or by id."""
         if name_or_id in self.stacks:
             return self.stacks[name_or_id]
-        living = (stack for stack in self.stacks.values() if stack.name == name_or_id and stack.exists)
+        living = (stack for stack in list(self.stacks.values()) if stack.name == name_or_id and stack.exists)
         return next(living, None)
 
     def get(self, name_or_id: str, message: str = "Stack with id {} does not exist") -> Stack:
@@ -214,7 +214,7 @@ class RegionalStacks:
         """Fill a change set with what it would do; it fails when that is nothing."""
         change_set.status = "CREATE_IN_PROGRESS"
         try:
-            changes = plan(self.context, stack, change_set.target, change_set.with_values)
+            changes = plan(self.context, stack, change_set.target)
         except Exception as error:  # whatever went wrong, a change set must not stay in progress
             change_set.status, change_set.reason = "FAILED", str(error)
             return
@@ -263,7 +263,6 @@ class RegionalStacks:
             description=request.get("Description"),
             capabilities=request.get("Capabilities", []),
             on_stack_failure=request.get("OnStackFailure"),
-            with_values=bool(request.get("IncludePropertyValues")),
         )
 
     def _arn(self, kind: str, rest: str) -> str:

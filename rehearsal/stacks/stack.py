@@ -47,7 +47,6 @@ class ChangeSet:
     description: str | None
     capabilities: list[str]
     on_stack_failure: str | None
-    with_values: bool
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
     status: str = "CREATE_PENDING"
     reason: str | None = None

@@ -176,7 +176,7 @@ def _check_functions(template: Template) -> None:
         if name not in FUNCTIONS or (name in EXTENSION_FUNCTIONS and not extended):
             raise TemplateError(
                 f"Template error: Encountered unsupported function: {name} Supported functions are: "
-                f"[{', '.join(sorted(FUNCTIONS if extended else FUNCTIONS - EXTENSION_FUNCTIONS))}]"
+                f"[{', '.join(sorted(set(FUNCTIONS) if extended else set(FUNCTIONS) - EXTENSION_FUNCTIONS))}]"
             )
 
 

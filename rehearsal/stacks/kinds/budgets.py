@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rehearsal.stacks.errors import ResourceFailed
 from rehearsal.stacks.kind import Kind, Work, always, ignoring_missing, words
 
 
@@ -17,7 +18,10 @@ def create(work: Work) -> None:
 
 def update(work: Work) -> None:
     """Put the new budget in the old one's place: moto has no UpdateBudget."""
-    own = work.only("NotificationsWithSubscribers") | {"Budget": work.get("Budget") | {"BudgetName": work.physical_id}}
+    budget = work.get("Budget")
+    if budget.get("BudgetName", work.physical_id) != work.physical_id:
+        raise ResourceFailed("renaming a budget is not rehearsed", "InvalidRequest")
+    own = work.only("NotificationsWithSubscribers") | {"Budget": budget | {"BudgetName": work.physical_id}}
     work.call("budgets", "delete_budget", AccountId=work.account, BudgetName=work.physical_id)
     work.send("budgets", "create_budget", own, AccountId=work.account)
 

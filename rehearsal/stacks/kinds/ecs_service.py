@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rehearsal.stacks.casing import to_request
 from rehearsal.stacks.errors import ResourceFailed
 from rehearsal.stacks.kind import Kind, Work, ignoring_missing, words
 from rehearsal.stacks.kinds.ecs import retag
@@ -49,15 +50,31 @@ def _emptied(work: Work) -> dict[str, Any]:
 
 
 def _unlike_live(work: Work, wanted: dict[str, Any]) -> dict[str, Any]:
-    live = work.call("ecs", "describe_services", cluster=work.get("Cluster"), services=[work.physical_id])["services"][
-        0
-    ]
-    is_live = "TaskDefinition" in wanted and live.get("taskDefinition") == wanted["TaskDefinition"]
-    return {name: value for name, value in wanted.items() if not (is_live and name == "TaskDefinition")}
+    """The properties that the service does not have already."""
+    live = work.call("ecs", "describe_services", **_services(work))["services"][0]
+    shape = work.input_shape("ecs", "update_service")
+    return {
+        name: value
+        for name, value in wanted.items()
+        if not all(_holds(live.get(key), part) for key, part in to_request(shape, {name: value}, name).items())
+    }
+
+
+def _holds(live: Any, wanted: Any) -> bool:
+    """Whether `live` is `wanted`, defaults aside that ECS has filled in."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(_holds(live.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(_holds, live, wanted))
+    return bool(live == wanted)
 
 
 def _service(work: Work) -> dict[str, str]:
     return {"cluster": work.get("Cluster", "default"), "service": work.physical_id}
+
+
+def _services(work: Work) -> dict[str, Any]:
+    return {"cluster": work.get("Cluster", "default"), "services": [work.physical_id]}
 
 
 def _deployments(work: Work) -> list[dict[str, Any]]:
@@ -80,7 +97,7 @@ def _wait_for(work: Work, deployment_arn: str | None) -> None:
             return
         if status not in UNFINISHED:
             reason = deployment.get("statusReason") or f"the service deployment ended {status}"
-            raise ResourceFailed(f"Error occurred during operation 'ECS Deployment: {reason}'.", "NotStabilized")
+            raise ResourceFailed(f"Error occurred during operation '{reason}'.", "NotStabilized")
         work.pause(POLL_S)
 
 
@@ -97,8 +114,8 @@ def delete(work: Work) -> None:
 
 
 def _status(work: Work) -> str:
-    found = work.call("ecs", "describe_services", cluster=work.get("Cluster", "default"), services=[work.physical_id])
-    return str(found["services"][0]["status"]) if found["services"] else "MISSING"
+    found = work.call("ecs", "describe_services", **_services(work))["services"]
+    return str(found[0]["status"]) if found else "MISSING"
 
 
 KINDS = (

@@ -23,7 +23,8 @@ def update_role(work: Work) -> None:
         document = json.dumps(work.get("AssumeRolePolicyDocument"))
         work.call("iam", "update_assume_role_policy", PolicyDocument=document, **role)
     if work.changed & {"Description", "MaxSessionDuration"}:
-        work.send("iam", "update_role", work.only("Description", "MaxSessionDuration"), **role)
+        wanted = {"Description": "", "MaxSessionDuration": 3600} | work.only("Description", "MaxSessionDuration")
+        work.send("iam", "update_role", wanted, **role)
     if "PermissionsBoundary" in work.changed:
         _set_boundary(work)
     _set_role_policies(work)

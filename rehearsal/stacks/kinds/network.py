@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rehearsal.stacks.casing import as_bool
+from rehearsal.stacks.errors import ResourceFailed
 from rehearsal.stacks.kind import Kind, Work, always, ignoring_missing, tag_changes, words
 
 
@@ -160,6 +162,8 @@ def address_attributes(work: Work) -> dict[str, Any]:
 
 
 def retag_address(work: Work) -> None:
+    if "Domain" in work.changed:
+        raise ResourceFailed("changing an address's Domain is not rehearsed", "InvalidRequest")
     work.physical_id = address_attributes(work)["AllocationId"]
     retag(work)
 
@@ -201,9 +205,13 @@ def update_endpoint(work: Work) -> None:
         before, now = set(work.previous.get(name, [])), set(work.get(name, []))
         request |= {f"Add{name}": sorted(now - before)} if now - before else {}
         request |= {f"Remove{name}": sorted(before - now)} if before - now else {}
-    same = {name: work.get(name) for name in ("PolicyDocument", "PrivateDnsEnabled") if name in work.changed}
-    if request or same:
-        work.send("ec2", "modify_vpc_endpoint", same, VpcEndpointId=work.physical_id, **request)
+    if "PrivateDnsEnabled" in work.changed:
+        request["PrivateDnsEnabled"] = as_bool(work.get("PrivateDnsEnabled", False))
+    if "PolicyDocument" in work.changed:
+        policy = work.get("PolicyDocument")
+        request |= {"PolicyDocument": json.dumps(policy)} if policy else {"ResetPolicy": True}
+    if request:
+        work.call("ec2", "modify_vpc_endpoint", VpcEndpointId=work.physical_id, **request)
     retag(work)
 
 
@@ -258,8 +266,8 @@ KINDS = (
         recorded_only=always,
     ),
     Kind(
-        "AWS::EC2::EIP", words("Domain Tags"), allocate_address, release_address, retag_address, words("Domain"),
-        address_attributes, recorded_only=always,
+        "AWS::EC2::EIP", words("Domain Tags"), allocate_address, release_address, retag_address,
+        attributes=address_attributes, recorded_only=always,
     ),
     Kind(
         "AWS::EC2::NatGateway", words("AllocationId ConnectivityType SubnetId Tags"), create_nat_gateway,

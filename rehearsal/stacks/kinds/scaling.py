@@ -16,7 +16,7 @@ def put_target(work: Work) -> None:
 
 
 def update_target(work: Work) -> None:
-    work.send("application-autoscaling", "register_scalable_target", work.without("Tags"))
+    work.send("application-autoscaling", "register_scalable_target", work.without())
 
 
 def delete_target(work: Work) -> None:
@@ -60,7 +60,7 @@ def policy_attributes(work: Work) -> dict[str, Any]:
 KINDS = (
     Kind(
         "AWS::ApplicationAutoScaling::ScalableTarget",
-        words("MaxCapacity MinCapacity ResourceId RoleARN ScalableDimension ServiceNamespace SuspendedState Tags"),
+        words("MaxCapacity MinCapacity ResourceId RoleARN ScalableDimension ServiceNamespace SuspendedState"),
         put_target, delete_target, update_target, words("ResourceId ScalableDimension ServiceNamespace"),
         lambda work: {"Id": work.physical_id}, recorded_only=always,
     ),
