@@ -17,6 +17,7 @@ from rehearsal.ecs.state import Deployment, Interruption, Revision, Service
 from rehearsal.ecs.world import NetworkProblem, World
 
 TICK_S = 0.1
+ALARMS_EVERY_S = 1.0
 PATIENCE_WITH_BLUE_S = 60.0
 NO_CANDIDATE = "No rollback candidate was found to run the rollback."
 BAD_NETWORK = "Service deployment rolled back because of invalid networking configuration"
@@ -36,7 +37,6 @@ class Rollout:
 
     async def run(self) -> None:
         """Bring the target revision into service, or everything back to where it was."""
-        deployment = self.deployment
         try:
             try:
                 await self._forward()
@@ -46,7 +46,6 @@ class Rollout:
             await self._leave(interrupted.interruption)
         else:
             self._succeed()
-        deployment.over.set()
 
     async def _forward(self) -> None:
         deployment, service, clock = self.deployment, self.service, self.world.clock
@@ -195,12 +194,12 @@ class Rollout:
             await clock.sleep(TICK_S)
 
     async def _heed(self) -> None:
-        self._check_interruption()
-        raise_when_tripped(self.service, self.deployment)
         now = self.world.clock.time()
-        if now - self._checked_alarms_at >= 1.0:
+        if now - self._checked_alarms_at >= ALARMS_EVERY_S:
             self._checked_alarms_at = now
             await watch_alarms(self.deployment, self.world)
+        raise_when_tripped(self.deployment)
+        self._check_interruption()  # last, with no await before the caller acts: what was asked for is never missed
 
     def _check_interruption(self) -> None:
         if self.deployment.interruption:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rehearsal.ecs.questions import OpenQuestions
-from rehearsal.ecs.state import Deployment, Interruption, Json, Service
+from rehearsal.ecs.state import Deployment, Interruption, Json
 from rehearsal.ecs.world import World
 
 BREAKER_REASON = "Service deployment rolled back because the circuit breaker threshold was exceeded."
@@ -27,11 +27,11 @@ def breaker_threshold(breaker: Json, desired_count: int) -> int:
     threshold = breaker.get("thresholdConfiguration") or {"type": "BOUNDED_PERCENT", "value": 50}
     if threshold["type"] == "COUNT":
         return int(threshold["value"])
-    share = math.ceil(desired_count * threshold["value"] / 100)
+    share = math.ceil(desired_count * int(threshold["value"]) / 100)
     return max(1, share) if threshold["type"] == "UNBOUNDED_PERCENT" else min(200, max(3, share))
 
 
-def raise_when_tripped(service: Service, deployment: Deployment) -> None:
+def raise_when_tripped(deployment: Deployment) -> None:
     """Leave when the target's failed tasks reach the threshold."""
     if deployment.breaker_status == "MONITORING" and deployment.failures >= deployment.threshold:
         deployment.breaker_status = "TRIGGERED"

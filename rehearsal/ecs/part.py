@@ -19,7 +19,7 @@ NOT_REHEARSED = (
     "DAEMON services, service discovery, Service Connect, EBS volumes and VPC Lattice are refused.",
     "The image's base system, user, read-only root and Linux capabilities are not used: its command runs in this"
     " machine's Python.",
-    "ECS itself is a reading of its documents; where they are silent one behaviour was chosen (OpenQuestions).",
+    "ECS itself is a reading of its documents; where they are silent one behaviour is assumed, and named.",
 )
 
 

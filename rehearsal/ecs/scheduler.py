@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 EVENTS_KEPT = 100
 STOPPED_KEPT_S = 3600.0
+CLOSING_S = 5.0
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 8.0
 
 
@@ -84,11 +85,16 @@ class Scheduler:
             await asyncio.sleep(TICK_S)
 
     async def close(self) -> None:
-        """Stop every task and deployment."""
+        """Stop every task and deployment; what still drains is not waited for."""
         for job in self._rollouts.values():
             job.cancel()
+        for task in self.tasks:
+            task.ask_to_stop("ServiceSchedulerInitiated", "The rehearsal ended.")
         await self.runner.close()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._background:
+            _, late = await asyncio.wait(set(self._background), timeout=CLOSING_S)
+            for job in late:
+                job.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the loop; what it raises is logged."""
@@ -247,8 +253,6 @@ class Scheduler:
         except Exception as error:
             self._fail(deployment, f"InternalError: {error!r}")
             raise
-        finally:
-            deployment.over.set()
 
     def _fail(self, deployment: Deployment, reason: str) -> None:
         deployment.status, deployment.status_reason = "ROLLBACK_FAILED", reason

@@ -47,7 +47,6 @@ class Revision:
     production_weight: float = 0.0
     completed: bool = False
     failed: bool = False
-    updated_at: float = 0.0
 
     def wanted(self, desired_count: int) -> int:
         """How many tasks this revision should run."""
@@ -69,6 +68,10 @@ class Container:
     @property
     def name(self) -> str:
         return str(self.definition["name"])
+
+    @property
+    def essential(self) -> bool:
+        return bool(self.definition.get("essential", True))
 
 
 @dataclass
@@ -160,7 +163,6 @@ class Deployment:
     failures: int = 0
     threshold: int = 0
     interruption: Interruption | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def strategy(self) -> str:
@@ -189,7 +191,6 @@ class Service:
     current: Revision | None = None
     primary: Revision | None = None
     steady: bool = False
-    warned_of_restarts: bool = False
 
     @property
     def cluster(self) -> str:
@@ -230,7 +231,7 @@ def is_healthy(task: Task) -> bool:
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/healthcheck.html
     """
-    checked = [one for one in task.containers if one.definition.get("healthCheck")]
+    checked = [one for one in task.containers if one.definition.get("healthCheck") and one.essential]
     if task.last_status != "RUNNING" or any(one.health != "HEALTHY" for one in checked):
         return False
     behind = bool(task.revision and task.revision.slots)

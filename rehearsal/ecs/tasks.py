@@ -28,8 +28,6 @@ CLOSING_GRACE_S = 2.0
 LAST_LINES_S = 5.0
 UNHEALTHY = "Task failed container health checks"
 
-Hook = Callable[[Task], Awaitable[None]]
-
 
 @dataclass
 class Running:
@@ -48,7 +46,7 @@ class TaskRunner:
 
     context: Context
     images: Images
-    on_running: Hook
+    on_running: Callable[[Task], Awaitable[None]]
     on_leaving: Callable[[Task, bool], Awaitable[None]]
     running: dict[str, list[Running]] = field(default_factory=dict)
     closing: bool = False
@@ -154,12 +152,13 @@ class TaskRunner:
             return
         self._status(task, "RUNNING", "startedAt")
         await self.on_running(task)
-        essential = [r for r in started if r.container.definition.get("essential", True)]
-        waits = {asyncio.create_task(task.stop_asked.wait()), *(r.exit for r in essential)}
-        unhealthy = {r.watching for r in essential if r.watching}
-        await asyncio.wait(waits | unhealthy, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits - {r.exit for r in essential}:
-            wait.cancel()
+        essential = [r for r in started if r.container.essential]
+        asked = asyncio.create_task(task.stop_asked.wait())
+        # "If a task is run manually, ... the task will continue its lifecycle regardless of its health status"
+        # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_HealthCheck.html
+        unhealthy = {r.watching for r in essential if r.watching and task.revision}
+        await asyncio.wait({asked, *(r.exit for r in essential), *unhealthy}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
         if any(r.exit.done() for r in essential):
             task.ask_to_stop("EssentialContainerExited", "Essential container in task exited")
         task.ask_to_stop("ServiceSchedulerInitiated", UNHEALTHY)
@@ -187,6 +186,7 @@ class TaskRunner:
         if one.watching:
             one.watching.cancel()
         patience = one.container.definition.get("stopTimeout") or DEFAULT_STOP_TIMEOUT_S
+        patience = min(patience, CLOSING_GRACE_S) if self.closing else patience
         one.process.terminate()
         await asyncio.wait({one.exit}, timeout=patience)
         one.process.kill()

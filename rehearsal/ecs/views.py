@@ -88,7 +88,7 @@ def _rollout_view(service: Service, revision: Revision) -> Json:
             "pendingCount": counts["pendingTaskCount"],
             "failedTasks": revision.failed_in_a_row,
             "createdAt": moment(revision.created_at),
-            "updatedAt": moment(revision.updated_at or revision.created_at),
+            "updatedAt": moment(revision.created_at),
             "launchType": revision.spec.get("launchType"),
             "capacityProviderStrategy": revision.spec.get("capacityProviderStrategy"),
             "platformVersion": revision.spec.get("platformVersion"),
@@ -261,7 +261,7 @@ def task_view(task: Task, with_tags: bool) -> Json:
 
 def _health(task: Task) -> str:
     """UNHEALTHY and UNKNOWN of an essential container are the task's (API_Task, healthStatus)."""
-    essential = {one.health for one in task.containers if one.definition.get("essential", True)}
+    essential = {one.health for one in task.containers if one.essential}
     return next((health for health in ("UNHEALTHY", "UNKNOWN") if health in essential), "HEALTHY")
 
 

@@ -24,7 +24,9 @@ class Time(Protocol):
 class World(Protocol):
     """The outside of the state machine. Tasks are started and stopped by whoever reads the revisions' caps."""
 
-    clock: Time
+    @property
+    def clock(self) -> Time:
+        """What time it is."""
 
     async def place(self, service: Service, target: Revision, source: Revision | None) -> None:
         """Choose the target's target groups; NetworkProblem when the rules do not allow the deployment."""
