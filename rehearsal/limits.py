@@ -16,7 +16,7 @@ ALWAYS = (
     "Cost alarms see injected numbers only: there is no billing data, and budgets are stored, never evaluated.",
     "Security groups, subnets, NAT, VPC endpoints, TLS, WAF, HTTP/2 and real DNS are recorded, not enforced.",
 )
-PROCESS = ("Tasks are processes with this machine's processor architecture, whatever platform their image is for.",)
+PROCESS = ("An image must be for linux/amd64, yet its tasks are processes of this machine's own architecture.",)
 
 
 def sentences(settings: Settings) -> list[str]:

@@ -29,6 +29,7 @@ from rehearsal.context import LOOPBACK, Context
 log = logging.getLogger(__name__)
 TOKEN_LIFE_S = 12 * 3600  # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
 URL_LIFE_S = 3600
+STOP_WAIT_S = 1.0
 MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
 ANY_MANIFEST = [
     "application/vnd.oci.image.manifest.v1+json",
@@ -114,7 +115,7 @@ class Registry:
         app.router.add_get(name + "/blobs/{digest}", self._blob)  # HEAD comes with it
         app.router.add_get(name + "/manifests/{reference}", self._manifest)
         app.router.add_put(name + "/manifests/{reference}", self._put_manifest)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_WAIT_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, LOOPBACK, 0)
         await site.start()

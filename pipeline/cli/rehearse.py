@@ -156,11 +156,12 @@ def start(config_path: Path, env: str | None, seconds_per_minute: float) -> dict
         )
     state_dir.mkdir(parents=True, exist_ok=True)
     (state_dir.parent / ".gitignore").write_text("*\n")
-    _write_overlay(state_dir)
+    ports = _write_overlay(state_dir)
     command = [
         *(sys.executable, "-m", "rehearsal", "up", "--state-dir", str(state_dir)),
         *("--account", config.environment.account, "--region", config.environment.region),
         *("--seconds-per-minute", str(seconds_per_minute)),
+        *("--reserve-port", *map(str, ports)),
     ]
     with (state_dir / "supervisor.out").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -207,9 +208,9 @@ def environment_for(config_path: Path) -> dict[str, str]:
     return kept | variables(config_path)
 
 
-def _write_overlay(state_dir: Path) -> None:
-    """What differs on this machine: free ports, no Docker needed, short polls, callers on loopback."""
-    production_port, test_port = _free_ports(2)
+def _write_overlay(state_dir: Path) -> list[int]:
+    """What differs on this machine: free ports, no Docker needed, short polls, callers on loopback. Gives the ports."""
+    production_port, test_port = ports = _free_ports(2)
     overlay = {
         "edge": {"production_port": production_port, "test_port": test_port},
         "poll_interval_s": 0.25,
@@ -219,6 +220,7 @@ def _write_overlay(state_dir: Path) -> None:
         "# Written by `onnxship rehearse up`: merged over onnxship.yaml while ONNXSHIP_OVERLAY names it.\n"
         + yaml.safe_dump(overlay, sort_keys=False)
     )
+    return ports
 
 
 def _state_dir(config_path: Path) -> Path:
