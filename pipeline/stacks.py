@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pipeline import templates
 from pipeline.aws import cloudformation
 from pipeline.aws.cloudformation import ChangeSet, Event, ResourceChange, Stack
 from pipeline.aws.session import Aws
@@ -96,7 +97,7 @@ class Stacks:
             f"onnxship-{self.clock.now():%Y%m%dT%H%M%S%f}",
             is_new=stack is None,
             template_body=spec.template_body,
-            parameters=spec.parameters,
+            parameters={**_kept_values(spec, stack), **spec.parameters},
             tags=spec.tags,
         )
         made = cloudformation.create_change_set(self.aws, request, region=spec.region)
@@ -129,8 +130,8 @@ class Stacks:
     def execute(self, spec: StackSpec, stack: Stack | None, change_set: ChangeSet) -> StackChange:
         """Carry out a change set that was proposed, and follow it to its end."""
         started_s = self.clock.monotonic()
-        for change in change_set.changes:
-            self.on_progress(f"{spec.name}: {change}")
+        for line in _shown(change_set, is_new=stack is None):
+            self.on_progress(f"{spec.name}: {line}")
         if refused := refused_changes(change_set.changes):
             self.discard(spec, stack, change_set)
             raise _refusal(spec.name, refused)
@@ -190,9 +191,10 @@ class Stacks:
             current = cloudformation.describe_stack(self.aws, stack.id, region=region)
             if current is None:
                 return _deleted(stack)
-            for event in cloudformation.events_after(self.aws, stack.id, cursor, region=region):
-                if not event.is_chatter:
-                    self.on_progress(f"{stack.name}: {event}")
+            events = list(cloudformation.events_after(self.aws, stack.id, cursor, region=region))
+            for event in latest_of_each(events):
+                self.on_progress(f"{stack.name}: {event}")
+            for event in events:
                 cursor, has_ended = event.id, has_ended or event.is_end_of(stack)
             is_over = has_ended and not current.is_in_progress
             return current if is_over or current.status == "DELETE_COMPLETE" else None
@@ -224,6 +226,19 @@ class Stacks:
             message="; ".join(details),
             details=details,
         )
+
+
+def latest_of_each(events: Sequence[Event]) -> list[Event]:
+    """The events worth a line: of one resource, only the last of those that came together."""
+    last = {event.logical_id: event.id for event in events if not event.is_chatter}
+    return [event for event in events if last.get(event.logical_id) == event.id]
+
+
+def _shown(change_set: ChangeSet, *, is_new: bool) -> list[str]:
+    """The changes in lines: one for a new stack, one each for what exists already."""
+    if is_new:
+        return [f"a new stack, resources: {len(change_set.changes)}"]
+    return [str(change) for change in change_set.changes]
 
 
 def refused_changes(changes: Sequence[ResourceChange]) -> tuple[ResourceChange, ...]:
@@ -282,6 +297,13 @@ def difference(aws: Aws, spec: StackSpec, ignore: frozenset[str] = frozenset()) 
     if spec.template_body is not None and present.strip() != spec.template_body.strip():
         lines.insert(0, "the template differs")
     return StackChange(spec.name, "would-update" if lines else "unchanged", tuple(lines))
+
+
+def _kept_values(spec: StackSpec, stack: Stack | None) -> dict[str, None]:
+    """Parameters that the stack has and onnxship.yaml does not speak of keep their values, not their defaults."""
+    present = stack.parameters if stack else {}
+    declared = templates.parameters_of(spec.template_body) if spec.template_body is not None else present
+    return dict.fromkeys(name for name in present if name in declared)
 
 
 def _deleted(stack: Stack) -> Stack:

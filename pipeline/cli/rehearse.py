@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -228,13 +229,21 @@ def _state_dir(config_path: Path) -> Path:
 
 
 def _running(state_dir: Path) -> dict[str, Any] | None:
-    """The state of a supervisor that answers, or None."""
+    """The state of a supervisor that answers, or None. Raises UsageError for an endpoint that is not loopback."""
     try:
         state: dict[str, Any] = json.loads((state_dir / "rehearsal.json").read_text())
-        port = int(state["endpoint"].rsplit(":", 1)[1])
-        with socket.create_connection((LOOPBACK, port), timeout=2):
-            return state
+        endpoint = urlsplit(state["endpoint"])
     except (OSError, ValueError, KeyError):
+        return None
+    if endpoint.hostname != LOOPBACK or endpoint.port is None:
+        raise UsageError(
+            f"{state_dir / 'rehearsal.json'} names {state['endpoint']}, which is not on the loopback address {LOOPBACK}.",
+            "a rehearsal never leaves this machine: delete that file, then `onnxship rehearse up`",
+        )
+    try:
+        with socket.create_connection((LOOPBACK, endpoint.port), timeout=2):
+            return state
+    except OSError:
         return None
 
 

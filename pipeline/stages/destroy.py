@@ -19,7 +19,7 @@ BILLING_REGION = "us-east-1"  # AWS publishes EstimatedCharges there alone
 
 def destroy_plan(config: Config, aws: Aws, *, everything: bool) -> tuple[str, ...]:
     """The names of the stacks that exist and would go, in the order in which they would."""
-    wanted = [name for name, region in _stacks(config, everything) if describe_stack(aws, name, region=region)]
+    wanted = [name for name, region in stacks_of(config, everything) if describe_stack(aws, name, region=region)]
     return tuple(wanted)
 
 
@@ -37,7 +37,7 @@ def destroy(
         _refuse_locked(config, aws, bucket)
     stacks = Stacks(aws, clock, config.poll_interval_s, on_progress)
     changes: list[StackChange] = []
-    for name, region in _stacks(config, everything):
+    for name, region in stacks_of(config, everything):
         change = stacks.delete(name, region=region)
         changes += [change] if change.action == "deleted" else []
     if everything and repository:
@@ -48,7 +48,7 @@ def destroy(
     return Destroyed(tuple(changes), _still_costs(repository, bucket))
 
 
-def _stacks(config: Config, everything: bool) -> list[tuple[str, str | None]]:
+def stacks_of(config: Config, everything: bool) -> list[tuple[str, str | None]]:
     """Name and region of every stack that the environment may have, the last created first."""
     per_service = [
         (config.stack_name(template, service), None)

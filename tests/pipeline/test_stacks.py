@@ -10,12 +10,13 @@ from pipeline.aws import cloudformation
 from pipeline.aws.cloudformation import ChangeSet, ResourceChange
 from pipeline.errors import AwsError, GateRefused, StateUnknown
 from pipeline.results import StackChange
-from pipeline.stacks import Stacks, difference, refused_changes
+from pipeline.stacks import Stacks, difference, latest_of_each, refused_changes
 from pipeline.templates import StackSpec
 from pipeline.waiting import FakeClock
 from tests.pipeline.stacks_world import SmallCloudFormation, SmallStack
 
-SPEC = StackSpec("demo-test-x", "template", {"A": "1"}, {"onnxship:project": "demo"})
+TEMPLATE = "Parameters: {A: {Type: String}, B: {Type: String, Default: none}}"
+SPEC = StackSpec("demo-test-x", TEMPLATE, {"A": "1"}, {"onnxship:project": "demo"})
 
 
 def work(world: SmallCloudFormation, **options: Any) -> Stacks:
@@ -23,7 +24,7 @@ def work(world: SmallCloudFormation, **options: Any) -> Stacks:
 
 
 def existing(status: str, **content: Any) -> SmallCloudFormation:
-    stack = SmallStack(SPEC.name, status, **{"template": "template", "parameters": {"A": "1"}, **content})
+    stack = SmallStack(SPEC.name, status, **{"template": TEMPLATE, "parameters": {"A": "1"}, **content})
     return SmallCloudFormation(stacks={SPEC.name: stack})
 
 
@@ -69,7 +70,7 @@ def test_a_stack_is_created_and_followed_to_its_end() -> None:
 
     assert (result.stack_name, result.action) == (SPEC.name, "created")
     assert result.changes == ("Add It AWS::SNS::Topic",)
-    assert lines[0] == "demo-test-x: Add It AWS::SNS::Topic"
+    assert lines[0] == "demo-test-x: a new stack, resources: 1"
     assert lines[-1] == "demo-test-x: CREATE_COMPLETE  AWS::CloudFormation::Stack  demo-test-x"
 
 
@@ -216,3 +217,23 @@ def test_a_deleted_stack_is_gone_and_deleting_again_is_fine() -> None:
     world = existing("CREATE_COMPLETE")
 
     assert [work(world).delete(SPEC.name).action for _ in range(2)] == ["deleted", "unchanged"]
+
+
+def test_parameters_that_the_file_does_not_speak_of_keep_their_values() -> None:
+    """A value that somebody gave the stack is not reset to the template's default by the next update."""
+    world = existing("CREATE_COMPLETE", parameters={"A": "0", "B": "given by hand"})
+
+    work(world).bring_up(SPEC)
+
+    assert {"A": "1", "B": "given by hand"} == world.stacks[SPEC.name].parameters
+
+
+def test_of_one_resource_only_the_last_of_simultaneous_events_is_shown() -> None:
+    """What began and ended between two looks is one line."""
+    begun, ended = (
+        cloudformation.Event(str(n), "Vpc", "AWS::EC2::VPC", status, "")
+        for n, status in enumerate(("CREATE_IN_PROGRESS", "CREATE_COMPLETE"))
+    )
+    other = cloudformation.Event("2", "Alb", "AWS::ElasticLoadBalancingV2::LoadBalancer", "CREATE_IN_PROGRESS", "")
+
+    assert [ended, other] == latest_of_each([begun, ended, other])
