@@ -201,10 +201,7 @@ class Scheduler:
             self._judge(service, task, health)
 
     def _judge(self, service: Service, task: Task, health: dict[str, dict[tuple[str, int], tuple[str, str]]]) -> None:
-        """Record a task's health; past the grace period an unhealthy one is stopped, to be replaced.
-
-        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/load-balancer-healthcheck.html
-        """
+        """Record what the balancer says of a task, and stop it when it fails there."""
         revision = task.revision
         assert revision is not None
         states = {
@@ -217,18 +214,19 @@ class Scheduler:
         if is_healthy(task) and not task.was_healthy:
             task.was_healthy = True
             self._now_healthy(service, revision)
-        grace_s = float(service.spec.get("healthCheckGracePeriodSeconds") or 0)
-        if failing and time.time() - task.times["startedAt"] > grace_s:
-            description = states[failing][1]
-            self.event(
-                service,
-                f"(task {task.id}) (port {revision.slots[0].port}) is unhealthy in (target-group {failing}) due to"
-                f" (reason {description})",
-            )
-            task.ask_to_stop(
-                "ServiceSchedulerInitiated",
-                f"Task failed ELB health checks in (target-group {failing}) ({description})",
-            )
+        if failing:
+            self._stop_failing(service, task, failing, states[failing][1])
+
+    def _stop_failing(self, service: Service, task: Task, group: str, description: str) -> None:
+        """Past the grace period, in real seconds, a task that fails its load balancer's health check is replaced.
+
+        https://docs.aws.amazon.com/AmazonECS/latest/developerguide/load-balancer-healthcheck.html
+        """
+        if time.time() - task.times["startedAt"] <= float(service.spec.get("healthCheckGracePeriodSeconds") or 0):
+            return
+        place = f"in (target-group {group})"
+        self.event(service, f"(task {task.id}) is unhealthy {place} due to (reason {description})")
+        task.ask_to_stop("ServiceSchedulerInitiated", f"Task failed ELB health checks {place} ({description})")
 
     def _now_healthy(self, service: Service, revision: Revision) -> None:
         revision.failed_in_a_row = 0
