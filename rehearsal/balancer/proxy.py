@@ -23,7 +23,7 @@ from rehearsal.balancer.upstream import send
 from rehearsal.context import LOOPBACK, AddressBook
 
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
-REASONS = {502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
+REASONS = {400: "Bad Request", 502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
 CLIENT_LEFT = 460
 BUFFERED_BYTES = 2**18
 TARGET_COOKIE = "AWSALB"
@@ -105,6 +105,8 @@ class Proxy:
         try:
             body = await body_of(visit.request)
             answer = await send(self._session, visit.request.method, url, headers, body, idle_s)
+        except web.RequestPayloadError:
+            return refusal(visit, 400)
         except TimeoutError:
             return refusal(visit, 504)
         except aiohttp.ClientConnectorError:

@@ -53,7 +53,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_IDLE_S)
-        self._factory = functools.partial(TargetConnection, loop=asyncio.get_running_loop())
+        self._factory: Any = functools.partial(TargetConnection, loop=asyncio.get_running_loop())
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:

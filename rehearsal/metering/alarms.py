@@ -117,7 +117,7 @@ class Verdict:
 
     state: str
     reason: str
-    recent: Points
+    recent: list[float]
 
 
 def evaluate(alarm: Alarm, store: Store, end: float, step_s: float) -> Verdict:
@@ -158,7 +158,7 @@ def judge(breaching: list[bool | None], periods: int, wanted: int, missing: str,
     return ALARM if missing == "missing" and age >= wanted else current
 
 
-def _reason(state: str, values: Points, recent: Points, window: Window, shown: dict[str, Any], words: str) -> str:
+def _reason(state: str, values: Points, recent: list[float], window: Window, shown: dict[str, Any], words: str) -> str:
     """The sentence in the form CloudWatch writes it."""
     threshold = shown["Threshold"]
     lacking = int(shown["EvaluationPeriods"]) - len(recent)

@@ -43,12 +43,20 @@ def _quotient(left: float, right: float) -> float | None:
     return left / right if right else None
 
 
+def _power(base: float, exponent: float) -> float | None:
+    try:
+        result = base**exponent
+    except (ZeroDivisionError, OverflowError):
+        return None
+    return None if isinstance(result, complex) else result
+
+
 BINARY: dict[str, Callable[[float, float], float | None]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": _quotient,
-    "^": operator.pow,
+    "^": _power,
     "==": lambda left, right: float(left == right),
     "!=": lambda left, right: float(left != right),
     "<": lambda left, right: float(left < right),
@@ -64,18 +72,18 @@ SPELLED = {"||": "OR", "&&": "AND"}
 
 def combine(compute: Callable[[float, float], float | None], left: Value, right: Value) -> Value:
     """A binary operation, point by point; where one side has no data the result has none."""
-    if isinstance(left, tuple) or isinstance(right, tuple):
-        if isinstance(left, tuple) and isinstance(right, tuple):
-            raise CannotEvaluate("an operator between two arrays of time series")
-        if isinstance(left, tuple):
-            return tuple(_series(combine(compute, one, right)) for one in left)
-        return tuple(_series(combine(compute, left, one)) for one in right)  # type: ignore[union-attr]
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        raise CannotEvaluate("an operator between two arrays of time series")
+    if isinstance(left, tuple):
+        return tuple(_series(combine(compute, one, right)) for one in left)
+    if isinstance(right, tuple):
+        return tuple(_series(combine(compute, left, one)) for one in right)
     if isinstance(left, float) and isinstance(right, float):
         result = compute(left, right)
         if result is None:
             raise CannotEvaluate("a division of a number by 0")
         return float(result)
-    length = len(left) if isinstance(left, list) else len(right)  # type: ignore[arg-type]
+    length = len(left) if isinstance(left, list) else len(_series(right))
     pairs = zip(_spread(left, length), _spread(right, length), strict=True)
     return [None if one is None or other is None else compute(one, other) for one, other in pairs]
 
@@ -200,7 +208,7 @@ class _Parser:
         base = self._atom()
         if self._tokens[0] == "^":
             self._tokens.pop(0)
-            return _operation(operator.pow, base, self._power())
+            return _operation(_power, base, self._power())
         return base
 
     def _atom(self) -> Evaluate:

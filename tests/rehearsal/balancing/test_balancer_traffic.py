@@ -38,7 +38,8 @@ def test_bodies_of_any_kind_pass(rehearsal):
     assert str(len(five_mib)) == httpx.post(url, content=five_mib).headers["X-Length"]
     assert "300000" == httpx.post(url, content=(b"y" * 100_000 for _ in range(3))).headers["X-Length"]
     assert "0;1;2;3;4;" == httpx.get(f"{url}/stream").text
-    assert "" == httpx.head(f"{url}/anything").text
+    assert ("3", "") == ((head := httpx.head(f"{url}/anything")).headers["Content-Length"], head.text)
+    assert [204, 304] == [httpx.get(f"{url}/?status={status}").status_code for status in (204, 304)]
 
 
 def test_flips_of_weights_lose_no_request(rehearsal, forward):

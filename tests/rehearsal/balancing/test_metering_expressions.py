@@ -45,6 +45,7 @@ def scope(reduces: bool = True) -> Scope:
         ("m1 / (m1 + m2)", [1 / 11, NONE, NONE]),
         ("IF(FILL(m1,0) + FILL(m2,0) >= 20, 100 * m2 / (FILL(m1,0) + m2), 0)", [0.0, 100.0, 0.0]),
         ("ABS(0 - m1)", [1.0, NONE, 3.0]),
+        ("zero ^ (0 - 1)", [NONE, NONE, NONE]),
     ],
 )
 def test_expressions_compute_as_cloudwatch_does(expression, expected):
