@@ -13,6 +13,7 @@ from pipeline.aws.session import Aws
 from pipeline.errors import AwsError
 
 RUNNING_STATUSES = ("PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS")
+RELEASE_TAG = "onnxship:release"
 GONE_CODES = ("ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException")
 ENDED_STATUSES = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
@@ -118,6 +119,13 @@ def describe_task_definition(aws: Aws, name: str) -> dict[str, Any] | None:
             return None
         raise
     return {**answer["taskDefinition"], "tags": answer.get("tags", [])}
+
+
+def release_of(aws: Aws, task_definition_arn: str) -> str:
+    """The release that registered the task definition, by its tag; "" when nobody said."""
+    definition = describe_task_definition(aws, task_definition_arn) if task_definition_arn else None
+    tags = {tag["key"]: tag["value"] for tag in definition["tags"]} if definition else {}
+    return str(tags.get(RELEASE_TAG, ""))
 
 
 def describe_service(aws: Aws, cluster: str, service: str) -> Service | None:

@@ -29,7 +29,7 @@ class Refusal:
 
     def error(self, place: Place, details: tuple[str, ...]) -> GateRefused:
         return GateRefused(
-            f"The release was refused before production saw it: {self.reason}.",
+            f"The release was refused before production saw it: {self.reason.rstrip('.')}.",
             f"correct it and run `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`",
             details=details,
         )
@@ -118,4 +118,5 @@ def _contradiction(place: Place, deployment: Deployment, problem: str) -> StateU
 
 
 def _reasons(deployment: Deployment) -> str:
-    return "; ".join(dict.fromkeys(part for part in (deployment.rollback_reason, deployment.status_reason) if part))
+    said = (part.strip().rstrip(".") for part in (deployment.rollback_reason, deployment.status_reason))
+    return "; ".join(dict.fromkeys(part for part in said if part))

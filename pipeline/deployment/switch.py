@@ -13,6 +13,7 @@ from pipeline.aws.ecs import (
     describe_revision,
     describe_service,
     list_deployments,
+    release_of,
     update_service,
 )
 from pipeline.aws.session import Aws
@@ -153,11 +154,12 @@ def _own_running(aws: Aws, place: Place, task_definition_arn: str) -> str:
         if deployment is None or deployment.has_ended:
             continue
         revision = describe_revision(aws, deployment.target_revision)
-        running = revision.task_definition if revision else "unknown"
+        running = revision.task_definition if revision else ""
         if running == task_definition_arn:
             return arn
         raise Locked(
-            f"Another deployment runs: {arn} of {running} ({deployment.status}, stage {deployment.stage or 'none'}).",
+            f"Another deployment runs: {arn} of release `{release_of(aws, running) or 'unknown'}`, {running} "
+            f"({deployment.status}, stage {deployment.stage or 'none'}).",
             f"wait for it, or stop it with `onnxship abort {place.options}`",
             details=tuple(
                 f"aws ecs continue-service-deployment --service-deployment-arn {arn} --hook-id {hook.hook_id} "

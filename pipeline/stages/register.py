@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.aws.ecs import describe_task_definition, register_task_definition
+from pipeline.aws.ecs import RELEASE_TAG, describe_task_definition, register_task_definition
 from pipeline.aws.session import Aws
 from pipeline.config import Config, Service
 from pipeline.results import Built, Published, TaskDefinition
@@ -53,7 +53,7 @@ def task_definition_request(
         "volumes": [{"name": "models"}, {"name": "tmp"}],
         "containerDefinitions": [_container(config, settings, release_id, built, published, outputs)],
         "tags": [
-            {"key": "onnxship:release", "value": release_id},
+            {"key": RELEASE_TAG, "value": release_id},
             {"key": "onnxship:git-sha", "value": built.git_sha},
             {"key": "onnxship:service", "value": service},
         ],

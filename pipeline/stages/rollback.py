@@ -12,8 +12,10 @@ from pipeline.aws.ecs import (
     RUNNING_STATUSES,
     Deployment,
     describe_deployment,
+    describe_revision,
     describe_task_definition,
     list_deployments,
+    release_of,
     stop_deployment,
 )
 from pipeline.aws.ledger import Ledger, outcome_of
@@ -58,7 +60,8 @@ def rollback(
         live = live_revision(aws, place)
         note = _record_stop(config, aws, clock, service, event_id, who, stopped, live)
         return Reverted(
-            event_id=event_id, how="stopped-deployment", serves=_serving(config, aws, service), replaced=stopped.arn,
+            event_id=event_id, how="stopped-deployment", serves=release_of(aws, live.task_definition_arn),
+            replaced=_release_of(aws, stopped),
             task_definition_arn=live.task_definition_arn, image_digest=live.image_digest, deployment_arn=stopped.arn,
             gates=(), stages=(), duration_s=round(clock.monotonic() - began_s, 3), ledger_note=note,
         )  # fmt: skip
@@ -189,13 +192,10 @@ def _ended(aws: Aws, arn: str) -> Deployment | None:
     return deployment if deployment and deployment.has_ended else None
 
 
-def _serving(config: Config, aws: Aws, service: str) -> str:
-    """The release id that the pointer names; "" when S3 does not answer."""
-    try:
-        current = ledger_of(config, aws, service).current()
-    except PipelineError:
-        return ""
-    return current.release_id if current else ""
+def _release_of(aws: Aws, deployment: Deployment) -> str:
+    """The release that a deployment was to bring, or the deployment's ARN when its task definition does not say."""
+    revision = describe_revision(aws, deployment.target_revision)
+    return (release_of(aws, revision.task_definition) if revision else "") or deployment.arn
 
 
 def _record_stop(

@@ -110,6 +110,10 @@ class World:
         }  # fmt: skip
         return {"services": [service]}
 
+    def _describe_task_definition(self, taskDefinition: str, **_: Any) -> dict[str, Any]:
+        tags = [{"key": "onnxship:release", "value": f"r{taskDefinition[-1]}"}]
+        return {"taskDefinition": {"taskDefinitionArn": taskDefinition, "status": "ACTIVE"}, "tags": tags}
+
     def _update_service(self, taskDefinition: str, **_: Any) -> dict[str, Any]:
         self.start(taskDefinition)
         return {}

@@ -11,7 +11,7 @@ from pipeline.aws.session import Aws
 from pipeline.errors import AwsError, GateRefused, Locked, StateUnknown, UsageError
 from pipeline.results import GateResult, Outcome, Verdict
 from pipeline.stages.rollback import Who, rollback
-from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OLD_DIGEST, World
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OLD_DIGEST, OTHER, World
 
 ANN = Who("ann@laptop", "https://ci/run/7")
 
@@ -48,8 +48,10 @@ class Account(World):
         return {"Stacks": [{"StackName": "r", "StackId": "1", "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
 
     def _describe_task_definition(self, taskDefinition: str, **_: Any) -> dict[str, Any]:  # noqa: N803
-        definition = {"taskDefinitionArn": taskDefinition, "status": self.definition_status}
-        return {"taskDefinition": definition, "tags": []}
+        answer = super()._describe_task_definition(taskDefinition)
+        answer["taskDefinition"]["status"] = self.definition_status
+        answer["tags"][0]["value"] = {OLD: "v1", NEW: "v2", OTHER: "v3"}[taskDefinition]
+        return answer
 
     def _describe_images(self, imageIds: list[dict[str, str]], **_: Any) -> dict[str, Any]:  # noqa: N803
         if imageIds[0]["imageDigest"] not in self.images:
@@ -109,13 +111,14 @@ def test_forward_again_by_name(config, account):
 
 def test_a_release_that_bakes_is_stopped_without_a_new_deployment(config, account):
     """StopServiceDeployment, no UpdateService; the ledger says who did it."""
-    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving = account.start(OTHER)
     moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
     account.stays_at = "BAKE_TIME"
 
     result = back(config, account)
 
-    assert (result.how, result.serves, result.task_definition_arn) == ("stopped-deployment", "v2", NEW)
+    assert (result.how, result.serves, result.replaced) == ("stopped-deployment", "v2", "v3")
+    assert result.task_definition_arn == NEW
     assert account.sent("update_service") == []
     assert "stopped deployment dep/3" in ledger_of(account).record(result.event_id).reason
     assert ledger_of(account).current().release_id == "v2"
@@ -123,20 +126,20 @@ def test_a_release_that_bakes_is_stopped_without_a_new_deployment(config, accoun
 
 def test_stopping_works_while_s3_is_away(config, account):
     """Production is back first; that it could not be written down is said, not hidden."""
-    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving = account.start(OTHER)
     moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
     account.stays_at = "BAKE_TIME"
     account.refuse = dict.fromkeys(["get_object", "put_object"], AwsError("S3 is away", "wait", code="503"))
 
     result = back(config, account)
 
-    assert (result.how, moving.status) == ("stopped-deployment", "ROLLBACK_SUCCESSFUL")
+    assert (result.how, result.serves, moving.status) == ("stopped-deployment", "v2", "ROLLBACK_SUCCESSFUL")
     assert "could not be recorded: S3 is away" in result.ledger_note
 
 
 def test_a_stop_that_fails_needs_a_person(config, account):
     """ROLLBACK_FAILED: exit code 5."""
-    moving = account.start("arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:3")
+    moving = account.start(OTHER)
     moving.status, moving.at = "IN_PROGRESS", 8
     account.stays_at, account.rollback_status = "BAKE_TIME", "ROLLBACK_FAILED"
 

@@ -301,6 +301,7 @@ def test_another_releases_deployment_is_never_touched(config, world):
 
     assert locked.value.exit_code == 7
     assert OTHER in locked.value.what
+    assert "`r3`" in locked.value.what
     assert "--service-deployment-arn dep/2 --hook-id hook-1" in locked.value.details[0]
     for operation in ("update_service", "continue_service_deployment", "stop_service_deployment"):
         assert world.sent(operation) == []
