@@ -113,7 +113,11 @@ def put_tag(aws: Aws, repository: str, manifest: Manifest, tag: str) -> None:
         aws.call("ecr", "put_image", **put_tag_request(repository, manifest, tag))
     except AwsError as error:
         # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_PutImage.html#API_PutImage_Errors
-        if error.code != "ImageAlreadyExistsException":
+        # An immutable repository calls a tag that is there already the second, even for the same image.
+        has_it = (
+            error.code == "ImageTagAlreadyExistsException" and digest_of_tag(aws, repository, tag) == manifest.digest
+        )
+        if error.code != "ImageAlreadyExistsException" and not has_it:
             raise
 
 

@@ -237,7 +237,7 @@ def _running(state_dir: Path) -> dict[str, Any] | None:
         return None
     if endpoint.hostname != LOOPBACK or endpoint.port is None:
         raise UsageError(
-            f"{state_dir / 'rehearsal.json'} names {state['endpoint']}, which is not on the loopback address {LOOPBACK}.",
+            f"{state_dir / 'rehearsal.json'} names {state['endpoint']}, which is not on loopback ({LOOPBACK}).",
             "a rehearsal never leaves this machine: delete that file, then `onnxship rehearse up`",
         )
     try:

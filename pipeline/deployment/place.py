@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.aws.cloudformation import outputs
+from pipeline.aws.cloudformation import describe_stack, outputs
 from pipeline.aws.ledger import Ledger
 from pipeline.aws.lock import LockPlace
 from pipeline.aws.session import Aws
@@ -51,9 +51,10 @@ def find_place(config: Config, aws: Aws, service: str) -> Place:
 
 def find_place_at_creation(config: Config, aws: Aws, service: str) -> Place | None:
     """The place of a service that CloudFormation is about to create; None until ECS knows the service."""
-    resources = aws.call("cloudformation", "describe_stack_resources", StackName=config.stack_name("service", service))[
-        "StackResources"
-    ]
+    stack = describe_stack(aws, config.stack_name("service", service))
+    if stack is None or not stack.status.startswith("CREATE_"):
+        return None  # what stands there is the leftover of an earlier creation, which is deleted first
+    resources = aws.call("cloudformation", "describe_stack_resources", StackName=stack.id)["StackResources"]
     arns = [r.get("PhysicalResourceId") for r in resources if r["ResourceType"] == "AWS::ECS::Service"]
     if not arns or not arns[0]:
         return None
