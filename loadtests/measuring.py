@@ -31,7 +31,7 @@ class Measurements:
             headers = getattr(response, "headers", None) or {}
             self.releases[headers.get(RELEASE_HEADER) or ""] += 1
         if not self.first_failure and (error or not 200 <= status < 300):
-            said = (getattr(response, "text", "") or "")[:200].strip() if status else ""
+            said = " ".join((getattr(response, "text", "") or "").split())[:200] if status else ""
             self.first_failure = f"{status or 'no answer'}: {said or error}"
 
     def as_result(self, measured_s: float) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class _Session:
         if response.status_code in EDGE_STATUSES:
             raise _Stopped(Verdict.INCONCLUSIVE, f"the edge answered {response.status_code}, not the model")
         if response.status_code != httpx.codes.OK:
-            said = response.text[:300].strip()
+            said = " ".join(response.text.split())[:300]
             raise _Stopped(Verdict.FAIL, f"{response.request.url.path} answered {response.status_code}: {said}")
         release_id = response.headers.get(RELEASE_HEADER, "")
         if release_id != self.release_id:
