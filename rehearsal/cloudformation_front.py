@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from typing import Any, ClassVar
 
@@ -24,9 +23,7 @@ STOP_TIMEOUT_S = 5.0
 COMMON = words("StackName TemplateBody TemplateURL Parameters Capabilities Tags RoleARN ClientRequestToken")
 CREATE = COMMON | words("DisableRollback OnFailure EnableTerminationProtection")
 UPDATE = COMMON | words("UsePreviousTemplate")
-CHANGE_SET = COMMON | words(
-    "ChangeSetName ChangeSetType ClientToken Description OnStackFailure UsePreviousTemplate"
-)
+CHANGE_SET = COMMON | words("ChangeSetName ChangeSetType ClientToken Description OnStackFailure UsePreviousTemplate")
 
 
 class CloudFormation:
@@ -138,12 +135,10 @@ class Front(BaseResponse):
     def describe_stack_resource(self) -> ActionResult:
         stack = self._stack("Stack '{}' does not exist")
         resource = views.resource_of(stack, self._request["LogicalResourceId"])
-        metadata = {"Metadata": json.dumps(resource.declaration.get("Metadata", {}))}
-        return ActionResult({"StackResourceDetail": views.resource(stack, resource) | metadata})
+        return ActionResult({"StackResourceDetail": views.resource_detail(stack, resource)})
 
     def list_stack_resources(self) -> ActionResult:
-        stack = self._stack()
-        found = [views.resource(stack, resource) for resource in list(stack.resources.values())]
+        found = [views.resource_summary(resource) for resource in list(self._stack().resources.values())]
         return self._page("StackResourceSummaries", found)
 
     def get_template(self) -> ActionResult:
@@ -158,7 +153,7 @@ class Front(BaseResponse):
         return ActionResult(views.template_summary(self._template()))
 
     def validate_template(self) -> ActionResult:
-        return ActionResult(views.template_summary(self._template()))
+        return ActionResult(views.validation(self._template()))
 
     def create_change_set(self) -> ActionResult:
         stack, change_set = self._stacks.create_change_set(only_known(self._request, CHANGE_SET))
@@ -182,7 +177,8 @@ class Front(BaseResponse):
 
     def list_change_sets(self) -> ActionResult:
         stack = self._stack("Stack [{}] does not exist")
-        return self._page("Summaries", [views.change_set(stack, found) for found in list(stack.change_sets.values())])
+        found = list(stack.change_sets.values())
+        return self._page("Summaries", [views.change_set_summary(stack, change_set) for change_set in found])
 
     def _stack(self, message: str = "Stack with id {} does not exist") -> Stack:
         return self._stacks.get(self._request["StackName"], message)

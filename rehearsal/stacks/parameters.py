@@ -72,10 +72,10 @@ def declared(template: Template) -> list[dict[str, Any]]:
             "ParameterKey": key,
             "ParameterType": spec.get("Type", "String"),
             "NoEcho": _is_secret(spec),
-            "Description": spec.get("Description"),
-            "DefaultValue": _text(spec["Default"]) if "Default" in spec else None,
             "ParameterConstraints": {"AllowedValues": [_text(value) for value in spec.get("AllowedValues", [])]},
         }
+        | ({"Description": spec["Description"]} if "Description" in spec else {})
+        | ({"DefaultValue": _text(spec["Default"])} if "Default" in spec else {})
         for key, spec in template.parameters.items()
     ]
 

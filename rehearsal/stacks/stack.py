@@ -107,18 +107,17 @@ class Stack:
     def _event(
         self, logical_id: str, physical_id: str, kind: str, status: str, reason: str | None, properties: Any
     ) -> None:
-        self.events.append(
-            {
-                "StackId": self.id,
-                "StackName": self.name,
-                "EventId": f"{logical_id}-{status}-{uuid.uuid4()}",
-                "LogicalResourceId": logical_id,
-                "PhysicalResourceId": physical_id,
-                "ResourceType": kind,
-                "Timestamp": datetime.now(UTC),
-                "ResourceStatus": status,
-                "ResourceStatusReason": reason,
-                "ResourceProperties": None if properties is None else json.dumps(properties),
-                "ClientRequestToken": self.token,
-            }
-        )
+        event = {
+            "StackId": self.id,
+            "StackName": self.name,
+            "EventId": f"{logical_id}-{status}-{uuid.uuid4()}",
+            "LogicalResourceId": logical_id,
+            "PhysicalResourceId": physical_id,
+            "ResourceType": kind,
+            "Timestamp": datetime.now(UTC),
+            "ResourceStatus": status,
+            "ResourceStatusReason": reason,
+            "ResourceProperties": None if properties is None else json.dumps(properties),
+            "ClientRequestToken": self.token,
+        }
+        self.events.append({name: value for name, value in event.items() if value is not None})

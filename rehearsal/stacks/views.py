@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rehearsal.stacks.parameters import declared, shown
@@ -61,15 +62,26 @@ def summary(it: Stack) -> dict[str, Any]:
 
 
 def resource(owner: Stack, it: Resource) -> dict[str, Any]:
-    """As DescribeStackResources and DescribeStackResource show it."""
+    """As DescribeStackResources shows it."""
+    return {"StackName": owner.name, "StackId": owner.id, "Timestamp": it.updated} | _resource(it)
+
+
+def resource_detail(owner: Stack, it: Resource) -> dict[str, Any]:
+    """As DescribeStackResource shows it."""
+    metadata = json.dumps(it.declaration.get("Metadata", {}))
+    return {"StackName": owner.name, "StackId": owner.id, "Metadata": metadata} | resource_summary(it)
+
+
+def resource_summary(it: Resource) -> dict[str, Any]:
+    """As ListStackResources shows it."""
+    return {"LastUpdatedTimestamp": it.updated} | _resource(it)
+
+
+def _resource(it: Resource) -> dict[str, Any]:
     return _given(
-        StackName=owner.name,
-        StackId=owner.id,
         LogicalResourceId=it.logical_id,
         PhysicalResourceId=it.physical_id or None,
         ResourceType=it.type_name,
-        Timestamp=it.updated,
-        LastUpdatedTimestamp=it.updated,
         ResourceStatus=it.status,
         ResourceStatusReason=it.reason,
         DriftInformation={"StackResourceDriftStatus": "NOT_CHECKED"},
@@ -78,24 +90,39 @@ def resource(owner: Stack, it: Resource) -> dict[str, Any]:
 
 def change_set(owner: Stack, it: ChangeSet) -> dict[str, Any]:
     """As DescribeChangeSet shows it, without its changes."""
+    return change_set_summary(owner, it) | _given(
+        Parameters=shown(it.target.template, it.target.parameters),
+        NotificationARNs=[],
+        RollbackConfiguration={},
+        Capabilities=it.capabilities,
+        Tags=_tags(it.target),
+        OnStackFailure=it.on_stack_failure,
+    )
+
+
+def change_set_summary(owner: Stack, it: ChangeSet) -> dict[str, Any]:
+    """As ListChangeSets shows it."""
     return _given(
         ChangeSetName=it.name,
         ChangeSetId=it.id,
         StackId=owner.id,
         StackName=owner.name,
         Description=it.description,
-        Parameters=shown(it.target.template, it.target.parameters),
         CreationTime=it.created,
         ExecutionStatus=it.execution_status,
         Status=it.status,
         StatusReason=it.reason,
-        NotificationARNs=[],
-        RollbackConfiguration={},
-        Capabilities=it.capabilities,
-        Tags=_tags(it.target),
         IncludeNestedStacks=False,
-        OnStackFailure=it.on_stack_failure,
     )
+
+
+def validation(template: Template) -> dict[str, Any]:
+    """As ValidateTemplate shows it."""
+    members = ("ParameterKey", "DefaultValue", "NoEcho", "Description")
+    parameters = [{name: it[name] for name in members if name in it} for it in declared(template)]
+    summary = template_summary(template)
+    names = ("Description", "Capabilities", "CapabilitiesReason", "DeclaredTransforms")
+    return {"Parameters": parameters} | {name: summary[name] for name in names if name in summary}
 
 
 def template_summary(template: Template) -> dict[str, Any]:

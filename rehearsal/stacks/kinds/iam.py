@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rehearsal.stacks.errors import ResourceFailed
 from rehearsal.stacks.kind import Kind, Work, always, ignoring_missing, tag_changes, words
 
 GONE = "NoSuchEntity"
@@ -136,11 +137,8 @@ def create_provider(work: Work) -> None:
 
 def update_provider(work: Work) -> None:
     provider = {"OpenIDConnectProviderArn": work.physical_id}
-    before, now = set(work.previous.get("ClientIdList", [])), set(work.get("ClientIdList", []))
-    for client_id in sorted(now - before):
-        work.call("iam", "add_client_id_to_open_id_connect_provider", ClientID=client_id, **provider)
-    for client_id in sorted(before - now):
-        work.call("iam", "remove_client_id_from_open_id_connect_provider", ClientID=client_id, **provider)
+    if "ClientIdList" in work.changed:  # moto has no AddClientIDToOpenIDConnectProvider
+        raise ResourceFailed("changing a provider's ClientIdList is not rehearsed", "InvalidRequest")
     if "ThumbprintList" in work.changed:
         prints = work.get("ThumbprintList", [])
         work.call("iam", "update_open_id_connect_provider_thumbprint", ThumbprintList=prints, **provider)

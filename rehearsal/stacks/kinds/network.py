@@ -16,13 +16,14 @@ def tagged(work: Work, resource_type: str) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": resource_type, "Tags": tags}]} if tags else {}
 
 
-def retag(work: Work) -> None:
-    """Bring the tags of an EC2 resource to what is wanted."""
+def retag(work: Work, resource_id: str = "") -> None:
+    """Bring the tags of an EC2 resource to what is wanted. `resource_id`: where it is not the physical id."""
     put, remove = tag_changes(work)
+    resources = [resource_id or work.physical_id]
     if put:
-        work.call("ec2", "create_tags", Resources=[work.physical_id], Tags=put)
+        work.call("ec2", "create_tags", Resources=resources, Tags=put)
     if remove:
-        work.call("ec2", "delete_tags", Resources=[work.physical_id], Tags=[{"Key": key} for key in remove])
+        work.call("ec2", "delete_tags", Resources=resources, Tags=[{"Key": key} for key in remove])
 
 
 def create_vpc(work: Work) -> None:
@@ -164,8 +165,7 @@ def address_attributes(work: Work) -> dict[str, Any]:
 def retag_address(work: Work) -> None:
     if "Domain" in work.changed:
         raise ResourceFailed("changing an address's Domain is not rehearsed", "InvalidRequest")
-    work.physical_id = address_attributes(work)["AllocationId"]
-    retag(work)
+    retag(work, address_attributes(work)["AllocationId"])
 
 
 def release_address(work: Work) -> None:

@@ -25,7 +25,7 @@ from rehearsal.cloudformation_front import CloudFormation, Front
 from rehearsal.context import Context, Settings
 
 REGION = "eu-west-1"
-EMPTIED = ("cloudwatch", "ecr", "ecs", "iam", "logs", "s3", "secretsmanager", "sns")
+EMPTIED = ("cloudwatch", "ecr", "ecs", "logs", "s3", "secretsmanager", "sns")
 SERVICES = ("cloudwatch", "ecr", "ecs", "elb", "elbv2")
 
 
@@ -112,6 +112,9 @@ class Cloud:
 
         return until(described)
 
+    def until(self, question: Callable[[], Any]) -> Any:
+        return until(question)
+
     def settled(self, name: str) -> dict[str, Any]:
         def described() -> dict[str, Any] | None:
             found = self.stacks.describe_stacks(StackName=name)["Stacks"][0]
@@ -182,7 +185,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def cloud(server: Server) -> Iterator[Cloud]:
-    """The server with nothing in it; only EC2 keeps what it has, because emptying it takes seconds."""
+    """The server with nothing in it; only EC2 and IAM keep what they have, because emptying them takes long."""
     for service in EMPTIED:
         for account in list(moto.backends.get_backend(service).values()):
             account.reset()
