@@ -1,0 +1,53 @@
+"""The lock files hold what pyproject.toml asks for, each file with its hash."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Name and version of every package of a lock file."""
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", (ROOT / "requirements" / lock).read_text(), re.MULTILINE))
+
+
+def asked(requirements: list[str]) -> set[str]:
+    names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in requirements)
+    return {name.group().lower() for name in names if name} - {"onnxship"}
+
+
+@pytest.mark.parametrize("lock", ["demo.lock", "dev.lock"])
+def test_everything_that_is_asked_for_is_locked(lock: str) -> None:
+    """A dependency added to pyproject.toml alone would be missing on a fresh machine."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = asked([*PROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)])
+    wanted |= asked(PROJECT["dependency-groups"]["build"])
+    wanted |= asked(PROJECT["dependency-groups"]["dev"]) if lock == "dev.lock" else set()
+
+    assert set() == wanted - set(locked(lock))
+
+
+def test_the_two_locks_agree() -> None:
+    """`make test` after `make demo` changes no version."""
+    demo, dev = locked("demo.lock"), locked("dev.lock")
+
+    assert {} == {name: (version, dev.get(name)) for name, version in demo.items() if dev.get(name) != version}
+
+
+@pytest.mark.parametrize("lock", ["demo.lock", "dev.lock"])
+def test_no_lock_names_an_index(lock: str) -> None:
+    """Hashes say what is installed; where it comes from is the machine's own business."""
+    assert "://" not in (ROOT / "requirements" / lock).read_text()
+
+
+def test_the_server_runs_here_with_what_the_image_holds() -> None:
+    """The rehearsal's tasks and the image have the same versions of what the server imports."""
+    image = (ROOT / "model_service" / "requirements-cpu.lock").read_text()
+    in_image = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", image, re.MULTILINE))
+    here = locked("demo.lock")
+
+    assert {} == {name: (v, here[name]) for name, v in in_image.items() if name in here and here[name] != v}
