@@ -206,7 +206,7 @@ def _reason(error: Exception) -> str:
         exists = "AlreadyExists" in answer["Code"] or "Duplicate" in answer["Code"]
         code = "AlreadyExists" if exists else "GeneralServiceException"
         return _handler_message(
-            f"{answer.get('Message', '')} (Service: {error.operation_name}, Error: {answer['Code']})", code
+            f"{answer.get('Message', '')} (Operation: {error.operation_name}, Error: {answer['Code']})", code
         )
     return str(error)
 
