@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for real processes rather than compute, so more workers than cores pay; a file stays on one worker.
+WORKERS := --numprocesses 4 --dist loadfile
 
 .PHONY: help demo test stories lint bench clean
 .DEFAULT_GOAL := help
@@ -13,7 +15,7 @@ demo: $(VENV)/demo.ready  ## tell the whole story on this machine: ship, replace
 	@$(BIN)/python -m demo
 
 test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under 10 minutes
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long" $(WORKERS)
 
 stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
 	$(BIN)/python -m pytest tests/stories
