@@ -192,7 +192,7 @@ def _compare(aws: Aws, stack: Stack, before: Mapping[str, str], newest_before: s
     if moved and not (was_deployed and one_is_live):
         raise StateUnknown(
             f"After the update of {stack.name} the weights of its rules are others than before.",
-            "see which target group has healthy tasks with `onnxship status`, and `onnxship why`",
+            "see with `onnxship status` which target group has healthy tasks and which weight",
             details=tuple(moved),
         )
 

@@ -88,7 +88,7 @@ def s3_keeps_current_versions(template: Template) -> Faults:
     for logical_id, bucket in template.of_type("AWS::S3::Bucket"):
         for rule in items((bucket.get("LifecycleConfiguration") or {}).get("Rules")):
             if {"ExpirationInDays", "ExpirationDate"} & set(rule):
-                yield logical_id, f"expires current versions (rule {rule.get('Id')}); `onnxship prune` does that"
+                yield logical_id, f"expires current versions (rule {rule.get('Id')}); releases stand on them"
             old = {"NoncurrentVersionExpiration", "NoncurrentVersionExpirationInDays"} & set(rule)
             if old and rule.get("Prefix") != "locks/":
                 yield logical_id, f"expires old versions beyond locks/ (rule {rule.get('Id')}); releases pin them"
@@ -122,7 +122,7 @@ def ecr_keeps_releases(template: Template) -> Faults:
             if selection.get("tagStatus") != "untagged" and not harmless:
                 yield (
                     logical_id,
-                    f"may expire tagged images (rule {rule.get('rulePriority')}); `onnxship prune` does that",
+                    f"may expire tagged images (rule {rule.get('rulePriority')}); releases stand on them",
                 )
 
 

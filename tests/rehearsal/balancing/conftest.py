@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 from rehearsal.balancer import Balancing
 from rehearsal.context import Context, Settings
 from rehearsal.metering import Metering
+from tests.rehearsal.routes import own_routes
 
 NUMBERS = count(1)
 
@@ -199,9 +200,14 @@ def forward_fixture() -> Callable[..., dict[str, Any]]:
     return forward
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """The parts, installed in moto and running."""
+    with own_routes():
+        yield from serve(tmp_path_factory)
+
+
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,10 +22,10 @@ from moto.server import ThreadedMotoServer
 
 from rehearsal.cloudformation_front import CloudFormation, Front
 from rehearsal.context import Context, Settings
+from tests.rehearsal.routes import own_routes
 
 REGION = "eu-west-1"
 EMPTIED = ("cloudwatch", "ecr", "ecs", "logs", "s3", "secretsmanager", "sns")
-SERVICES = ("cloudwatch", "ecr", "ecs", "elb", "elbv2")
 
 
 @dataclass
@@ -164,11 +163,14 @@ class Server:
     deployments: Deployments
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One server for all tests: clients and routes are slow to make."""
-    for service in SERVICES:  # other tests of this process put their own parts there
-        importlib.reload(importlib.import_module(f"moto.{service}.urls"))
+    """One server for a file's tests: clients and routes are slow to make."""
+    with own_routes():
+        yield from serve()
+
+
+def serve() -> Iterator[Server]:
     context = Context(Settings(moto.core.DEFAULT_ACCOUNT_ID, REGION, Path()), asyncio.new_event_loop())
     CloudFormation(context).install()
     front = type("ReplaceableFront", (Front,), {})
