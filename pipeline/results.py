@@ -347,6 +347,9 @@ class Reverted:
     duration_s: float
     preempted: str = ""
     ledger_note: str = ""
+    git_sha: str = ""
+    model_sha256: str = ""
+    outcome: Outcome = Outcome.LIVE
 
 
 @dataclass(frozen=True, slots=True)

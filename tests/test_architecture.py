@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "pipeline.results": set(),
     "pipeline.judges": {"pipeline.results", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},
-    "pipeline.config": {"pipeline.errors", "pydantic", "yaml"},
+    "pipeline.config": {"pipeline.config", "pipeline.errors", "pydantic", "yaml"},
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},
     "pipeline.aws.session": PIPELINE_BASE | {"pipeline.config", "boto3", "botocore"},
     **dict.fromkeys(PARTS, BELOW | PARTS),

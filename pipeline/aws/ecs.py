@@ -33,6 +33,7 @@ class Service:
     rollback_alarms: tuple[str, ...]
     hook_stages: tuple[str, ...]
     events: tuple[tuple[datetime, str], ...]
+    deployment_configuration: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +92,20 @@ class StoppedTask:
         return self.arn.rsplit("/", 1)[-1]
 
 
-def update_service_request(cluster: str, service: str, task_definition_arn: str) -> dict[str, Any]:
-    """Start a deployment; the deployment configuration stays as the template wrote it."""
-    return {"cluster": cluster, "service": service, "taskDefinition": task_definition_arn}
+def update_service_request(
+    cluster: str, service: Service, task_definition_arn: str, bake_minutes: int
+) -> dict[str, Any]:
+    """Start a deployment; of the deployment configuration only the bake time is this deployment's own.
+
+    The configuration is sent whole, as it is live: UpdateService replaces it.
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html
+    """
+    return {
+        "cluster": cluster,
+        "service": service.name,
+        "taskDefinition": task_definition_arn,
+        "deploymentConfiguration": {**service.deployment_configuration, "bakeTimeInMinutes": bake_minutes},
+    }
 
 
 def continue_request(deployment_arn: str, hook_id: str, action: str) -> dict[str, Any]:
@@ -139,8 +151,8 @@ def describe_service(aws: Aws, cluster: str, service: str) -> Service | None:
     return _service(found[0]) if found and found[0]["status"] != "INACTIVE" else None
 
 
-def update_service(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> None:
-    aws.call("ecs", "update_service", **update_service_request(cluster, service, task_definition_arn))
+def update_service(aws: Aws, cluster: str, service: Service, task_definition_arn: str, bake_minutes: int) -> None:
+    aws.call("ecs", "update_service", **update_service_request(cluster, service, task_definition_arn, bake_minutes))
 
 
 def list_deployments(
@@ -222,6 +234,7 @@ def _service(described: dict[str, Any]) -> Service:
         rollback_alarms=tuple(alarms.get("alarmNames") or ()) if guards else (),
         hook_stages=tuple(stage for hook in hooks for stage in hook.get("lifecycleStages", ())),
         events=tuple((event["createdAt"], event["message"]) for event in described.get("events") or ()),
+        deployment_configuration=configuration,
     )
 
 

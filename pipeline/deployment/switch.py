@@ -30,7 +30,7 @@ SLACK_S = 5400  # hook (30 min at most), drain, clean-up
 
 def switch(
     config: Config, aws: Aws, clock: Clock, gates: Sequence[Gate], *,
-    service: str, task_definition_arn: str, image_digest: str,
+    service: str, task_definition_arn: str, image_digest: str, bake_minutes: int,
     tell: Callable[[str], None] = ignore, intend: Callable[[str], None] = ignore,
     on_gate: Callable[[GateResult], None] = ignore,
 ) -> RolledOut:  # fmt: skip
@@ -43,14 +43,14 @@ def switch(
     follower = Follower(
         aws, clock, place, wanted(config, service, task_definition_arn, image_digest), gates, tell, intend, on_gate
     )  # fmt: skip
-    _check_guards(aws, place, tell)
+    live = _guarded(aws, place, tell)
     known = frozenset(arn for arn, _ in list_deployments(aws, place.cluster, place.service))
     follower.deployment_arn = _own_running(aws, place, task_definition_arn)
     try:
         if not follower.deployment_arn and not _is_live(aws, place, follower, task_definition_arn):
             follower.foreign = known
             intend(f"ecs:UpdateService {place.service} {task_definition_arn}")
-            update_service(aws, place.cluster, place.service, task_definition_arn)
+            update_service(aws, place.cluster, live, task_definition_arn, bake_minutes)
         follow(follower, config.poll_interval_s, _limit_s(config, service))
     except BaseException:
         give_up(follower)
@@ -114,7 +114,8 @@ def _limit_s(config: Config, service: str) -> float:
     return rollout.start_deadline_s + rollout.bake_minutes * 60 + SLACK_S
 
 
-def _check_guards(aws: Aws, place: Place, tell: Callable[[str], None]) -> None:
+def _guarded(aws: Aws, place: Place, tell: Callable[[str], None]) -> Service:
+    """The service as it is. Raises GateRefused when nothing would gate or watch its new release."""
     service = _existing(aws, place)
     if not service.rollback_alarms:
         raise GateRefused(
@@ -135,6 +136,7 @@ def _check_guards(aws: Aws, place: Place, tell: Callable[[str], None]) -> None:
     # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html
     if firing := [name for name, state in states.items() if state == "ALARM"]:
         tell(f"WARNING: in ALARM before the deployment starts, so ECS will not roll back on them: {', '.join(firing)}")
+    return service
 
 
 def _existing(aws: Aws, place: Place) -> Service:

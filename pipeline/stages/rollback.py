@@ -32,6 +32,7 @@ from pipeline.results import GateResult, Outcome, Record, Reverted, RolledOut
 from pipeline.waiting import Clock, wait_until
 
 STOP_TIMEOUT_S = 1800
+ROLLBACK_BAKE_MINUTES = 0  # what is gone back to has proved itself; the sooner the other tasks end, the better
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,9 @@ class _Return:
             rolled_out = self._deploy(ledger, lease, record, gates_for(record))
         return Reverted(
             event_id=self.event_id, how="deployed" if rolled_out else "already-live",
-            serves=record.serves or record.release_id, replaced=replaced,
-            task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
+            serves=record.serves or record.release_id, replaced=replaced, git_sha=record.git_sha,
+            model_sha256=model_sha256_of(record), task_definition_arn=record.task_definition_arn,
+            image_digest=record.image_digest,
             deployment_arn=rolled_out.deployment_arn if rolled_out else "",
             gates=rolled_out.gates if rolled_out else (), stages=rolled_out.stages if rolled_out else (),
             duration_s=round(self.clock.monotonic() - began_s, 3), preempted=preempted,
@@ -176,7 +178,7 @@ class _Return:
             rolled_out = switch(
                 self.config, self.aws, self.clock, gates, service=self.service,
                 task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
-                tell=self.on_progress, intend=intend, on_gate=self.on_gate,
+                bake_minutes=ROLLBACK_BAKE_MINUTES, tell=self.on_progress, intend=intend, on_gate=self.on_gate,
             )  # fmt: skip
         except PipelineError as error:
             if outcome := outcome_of(error):
@@ -185,6 +187,11 @@ class _Return:
         lease.confirm()
         close(Outcome.LIVE, f"rolled back by {self.who.name}", deployment_arn=rolled_out.deployment_arn)
         return rolled_out
+
+
+def model_sha256_of(record: Record) -> str:
+    """The model that a recorded release published; "" when its record does not say."""
+    return str((record.results.get("publish") or {}).get("model_sha256", ""))
 
 
 def _ended(aws: Aws, arn: str) -> Deployment | None:

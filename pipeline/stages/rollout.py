@@ -30,7 +30,7 @@ def rollout(
     return switch(
         config, aws, clock, gates,
         service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
-        tell=on_progress, intend=intend, on_gate=on_gate,
+        bake_minutes=config.services[service].rollout.bake_minutes, tell=on_progress, intend=intend, on_gate=on_gate,
     )  # fmt: skip
 
 

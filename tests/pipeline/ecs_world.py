@@ -60,6 +60,7 @@ class World:
     deployments: list[Moving] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     refuse: dict[str, AwsError] = field(default_factory=dict)
+    bake_minutes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.deployments.append(Moving("dep/1", OLD, "", NOW - timedelta(days=1), "SUCCESSFUL", len(FORWARD) - 1))
@@ -114,7 +115,8 @@ class World:
         tags = [{"key": "onnxship:release", "value": f"r{taskDefinition[-1]}"}]
         return {"taskDefinition": {"taskDefinitionArn": taskDefinition, "status": "ACTIVE"}, "tags": tags}
 
-    def _update_service(self, taskDefinition: str, **_: Any) -> dict[str, Any]:
+    def _update_service(self, taskDefinition: str, deploymentConfiguration: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.bake_minutes.append(deploymentConfiguration["bakeTimeInMinutes"])
         self.start(taskDefinition)
         return {}
 

@@ -100,6 +100,13 @@ def test_back_to_the_release_before(config, account):
     assert not read_lock(account, LockPlace(account.bucket, "test", "tiny")).held
 
 
+def test_what_is_gone_back_to_does_not_bake(config, account):
+    """It has proved itself; the next release bakes again as onnxship.yaml says."""
+    rollback(config, account, account.clock, lambda _: [], service="tiny", who=ANN)
+
+    assert [0] == account.bake_minutes
+
+
 def test_forward_again_by_name(config, account):
     """A named release may be newer than the one that serves."""
     back(config, account)
