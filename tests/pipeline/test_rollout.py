@@ -76,7 +76,10 @@ def test_a_release_that_passes_its_gates_goes_live(config, world):
     assert (result.status, result.task_definition_arn, result.image_digest) == ("SUCCESSFUL", NEW, NEW_DIGEST)
     assert result.production_url == "http://lb.example:8080"
     assert [gate.verdict for gate in result.gates] == [Verdict.PASS, Verdict.PASS]
-    assert world.sent("update_service") == [{"cluster": "c", "service": "svc", "taskDefinition": NEW}]
+    (sent,) = world.sent("update_service")
+    assert (sent["cluster"], sent["service"], sent["taskDefinition"]) == ("c", "svc", NEW)
+    assert sent["deploymentConfiguration"]["lifecycleHooks"][0]["lifecycleStages"] == ["POST_TEST_TRAFFIC_SHIFT"]
+    assert sent["deploymentConfiguration"]["bakeTimeInMinutes"] == 10
     assert [r["action"] for r in world.sent("continue_service_deployment")] == ["CONTINUE"]
     stages = [span.stage for span in result.stages]
     assert stages.index("SCALE_UP") < stages.index("POST_TEST_TRAFFIC_SHIFT") < stages.index("BAKE_TIME")
