@@ -84,8 +84,8 @@ class Event:
 
     @property
     def is_chatter(self) -> bool:
-        """Whether it only says that what was begun was begun (`Resource creation Initiated`)."""
-        return self.reason.startswith("Resource ") and self.reason.endswith(" Initiated")
+        """Whether it only says that what was begun was begun (`Resource creation Initiated`, `User Initiated`)."""
+        return self.reason.endswith(" Initiated")
 
     def is_end_of(self, stack: Stack) -> bool:
         """Whether this event says that an operation on the whole stack is over, well or not."""

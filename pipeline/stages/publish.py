@@ -64,7 +64,7 @@ class Bucket:
         else:
             stored = s3.put_once(self.aws, self.name, key, content, sha256=sha256)
         verb = "is there already" if stored.reused else "would be stored" if self.dry_run else "stored"
-        self.on_progress(f"{name} ({stored.size_bytes} bytes) {verb}: s3://{self.name}/{key}")
+        self.on_progress(f"{name} ({stored.size_bytes} bytes) {verb}: {self.prefix}/{sha256[:12]}.../{name}")
         return stored
 
 
