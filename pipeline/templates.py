@@ -17,6 +17,7 @@ import yaml
 
 from pipeline.config import Config, Service
 from pipeline.errors import ConfigError
+from pipeline.template_checks import check, parse
 
 TEMPLATES = (
     *("delivery", "registry", "network", "cluster", "runtime"),
@@ -48,7 +49,7 @@ def stack_spec(
     config: Config, template: str, values: Mapping[str, str], *, service: str | None = None, region: str | None = None
 ) -> StackSpec:
     """The stack of a template, its parameters filled from onnxship.yaml and `values`."""
-    body = template_body(template)
+    body = template_body(config, template)
     return StackSpec(
         name=config.stack_name(template, service),
         template_body=body,
@@ -73,14 +74,33 @@ def _tagged(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
 _CfnLoader.add_multi_constructor("!", _tagged)
 
 
-def template_body(template: str) -> str:
-    """The text of `cloudformation/<template>.yaml`, in a clone and in a wheel alike."""
-    return files("cloudformation").joinpath(f"{template}.yaml").read_text()
+def template_body(config: Config, template: str) -> str:
+    """The text of `cloudformation/<template>.yaml`, in a clone and in a wheel alike, or of the user's own in its place.
+
+    Raises ConfigError when the user's breaks a rule of `pipeline.template_checks`; the project's own are tested.
+    """
+    if template not in config.templates:
+        return files("cloudformation").joinpath(f"{template}.yaml").read_text()
+    path = config.file(config.templates[template])
+    try:
+        body = path.read_text()
+        faults = check(parse(body))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"templates.{template}: {path} cannot be read: {error}", f"correct `templates.{template}` or remove it"
+        ) from error
+    if faults:
+        raise ConfigError(
+            f"templates.{template}: {path} breaks {len(faults)} rules.",
+            "correct the resources named above, or remove the key to use the project's own template",
+            details=tuple(faults),
+        )
+    return body
 
 
-def template_hashes() -> dict[str, str]:
+def template_hashes(config: Config) -> dict[str, str]:
     """The sha256 of every template, as a release's record keeps them."""
-    return {name: hashlib.sha256(template_body(name).encode()).hexdigest() for name in TEMPLATES}
+    return {name: hashlib.sha256(template_body(config, name).encode()).hexdigest() for name in TEMPLATES}
 
 
 def parameters_of(body: str) -> dict[str, bool]:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     **dict.fromkeys(PARTS, BELOW | PARTS),
     "pipeline.onnx_model": PIPELINE_BASE | {"numpy", "onnx", "onnxruntime", "google.protobuf"},
     "pipeline.template_checks": {"pipeline.template_checks", "yaml"},
-    "pipeline.templates": PIPELINE_BASE | {"pipeline.config", "yaml"},
+    "pipeline.templates": PIPELINE_BASE | {"pipeline.config", "pipeline.template_checks", "yaml"},
     "pipeline.stages": STAGES,
     "pipeline.stages.init": STAGES | {"jinja2"},
     "pipeline.stages.publish": STAGES | {"onnxruntime"},

@@ -327,7 +327,7 @@ def fingerprint(config: Config, service: str, built: Built, published: Published
     content = {
         "image_digest": built.image_digest,
         "manifest_sha256": published.manifest_sha256,
-        "templates": template_hashes(),
+        "templates": template_hashes(config),
         "service": settings,
         "network": config.network.model_dump(mode="json"),
         "edge": config.edge.model_dump(mode="json"),

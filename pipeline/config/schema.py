@@ -199,6 +199,11 @@ class Cost(Section):
     notify: Annotated[list[str], Field(max_length=3)] = []
 
 
+Template = Literal[
+    "delivery", "registry", "network", "cluster", "runtime", "service", "observability", "cost", "billing"
+]
+
+
 class Config(Section):
     """One environment of the file, resolved. `directory` is where the file's relative paths start."""
 
@@ -209,6 +214,7 @@ class Config(Section):
     edge: Edge = Edge()
     services: Annotated[dict[Name, Service], Field(min_length=1)]
     cost: Cost = Cost()
+    templates: dict[Template, str] = {}
     poll_interval_s: Annotated[float, Field(gt=0, le=60)] = 5
     directory: Path
     path: Path

@@ -39,9 +39,9 @@ def test_a_missing_value_is_named() -> None:
         templates.fill("t", BODY, {"Project": "p"})
 
 
-def test_every_template_has_a_hash() -> None:
+def test_every_template_has_a_hash(config: Config) -> None:
     """A release's record names the templates it was deployed with."""
-    hashes = templates.template_hashes()
+    hashes = templates.template_hashes(config)
 
     assert set(hashes) == set(templates.TEMPLATES)
     assert all(len(value) == 64 for value in hashes.values())
@@ -76,3 +76,28 @@ def test_an_amount_of_money_is_a_plain_number(configure: Configure) -> None:
     rich = config.model_copy(update={"cost": config.cost.model_copy(update={"monthly_usd": 1000000.0})})
 
     assert templates.values_of_config(rich)["MonthlyUsd"] == "1000000"
+
+
+def test_a_template_of_the_users_own_takes_the_place_of_the_projects(configure: Configure) -> None:
+    """`templates: {network: ...}` is read from the file's directory."""
+    config = configure(templates={"network": "own.yaml"})
+    (config.directory / "own.yaml").write_text("Resources: {Topic: {Type: AWS::SNS::Topic, Properties: {}}}")
+
+    assert templates.template_body(config, "network").startswith("Resources: {Topic")
+
+
+def test_a_template_that_breaks_a_rule_is_refused_by_resource(configure: Configure) -> None:
+    """A public bucket does not reach AWS, whoever wrote the template."""
+    config = configure(templates={"registry": "own.yaml"})
+    (config.directory / "own.yaml").write_text("Resources: {Open: {Type: AWS::S3::Bucket, Properties: {}}}")
+
+    with pytest.raises(ConfigError, match="breaks") as caught:
+        templates.template_body(config, "registry")
+
+    assert any(line.startswith("Open: ") for line in caught.value.details)
+
+
+def test_a_template_that_is_not_there_is_named(configure: Configure) -> None:
+    """A typo in the path."""
+    with pytest.raises(ConfigError, match=r"templates\.network: .*missing\.yaml cannot be read"):
+        templates.template_body(configure(templates={"network": "missing.yaml"}), "network")
