@@ -80,7 +80,7 @@ def test_an_amount_of_money_is_a_plain_number(configure: Configure) -> None:
 
 def test_a_template_of_the_users_own_takes_the_place_of_the_projects(configure: Configure) -> None:
     """`templates: {network: ...}` is read from the file's directory."""
-    config = configure(templates={"network": "own.yaml"})
+    config = configure().model_copy(update={"templates": {"network": "own.yaml"}})
     (config.directory / "own.yaml").write_text("Resources: {Topic: {Type: AWS::SNS::Topic, Properties: {}}}")
 
     assert templates.template_body(config, "network").startswith("Resources: {Topic")
@@ -88,7 +88,7 @@ def test_a_template_of_the_users_own_takes_the_place_of_the_projects(configure: 
 
 def test_a_template_that_breaks_a_rule_is_refused_by_resource(configure: Configure) -> None:
     """A public bucket does not reach AWS, whoever wrote the template."""
-    config = configure(templates={"registry": "own.yaml"})
+    config = configure().model_copy(update={"templates": {"registry": "own.yaml"}})
     (config.directory / "own.yaml").write_text("Resources: {Open: {Type: AWS::S3::Bucket, Properties: {}}}")
 
     with pytest.raises(ConfigError, match="breaks") as caught:
@@ -99,5 +99,7 @@ def test_a_template_that_breaks_a_rule_is_refused_by_resource(configure: Configu
 
 def test_a_template_that_is_not_there_is_named(configure: Configure) -> None:
     """A typo in the path."""
+    config = configure().model_copy(update={"templates": {"network": "missing.yaml"}})
+
     with pytest.raises(ConfigError, match=r"templates\.network: .*missing\.yaml cannot be read"):
-        templates.template_body(configure(templates={"network": "missing.yaml"}), "network")
+        templates.template_body(config, "network")
