@@ -85,8 +85,24 @@ def build_context(config: Config, service: str) -> BuildContext:
             f"There is no {image.dockerfile} in {directory}.",
             "correct services.<name>.image.dockerfile (it is looked for in image.context)",
         )
+    refuse_other_platform(image.dockerfile, (directory / image.dockerfile).read_text())
     own = tuple(_own_files(directory, image.dockerfile))
     return BuildContext(own, image.dockerfile, image.target, image.builder, arguments, directory, (directory,))
+
+
+def refuse_other_platform(name: str, dockerfile: str) -> None:
+    """Raise ConfigError when the last stage says that it is for another platform than linux/amd64.
+
+    BuildKit would label the image with the platform that was asked for, whatever is inside, and only the task's
+    "exec format error" would tell: https://github.com/moby/buildkit/issues/6518
+    """
+    stages = re.findall(r"^[ \t]*FROM[ \t]+(.*)$", dockerfile, re.MULTILINE | re.IGNORECASE)
+    said = re.match(r"--platform=[\"']?([^\s\"']+)", stages[-1]) if stages else None
+    if said and said[1] not in ("linux/amd64", "$TARGETPLATFORM", "${TARGETPLATFORM}"):
+        raise ConfigError(
+            f"The last FROM line of {name} is for {said[1]}; the tasks need linux/amd64.",
+            f"remove `--platform={said[1]}` from that line: the build asks for linux/amd64",
+        )
 
 
 def _package_files(package: Traversable, prefix: str) -> Iterator[ContextFile]:

@@ -15,7 +15,7 @@ import click
 
 from pipeline import config as configuration
 from pipeline import report
-from pipeline.cli.options import LOOPBACK, Run, need, output_option, run_options
+from pipeline.cli.options import LOOPBACK, Run, dry_run_option, need, output_option, run_options
 from pipeline.errors import ConfigError, UsageError
 from pipeline.stages import init as init_stage
 from pipeline.stages import publish
@@ -33,9 +33,17 @@ def add_to(cli: click.Group) -> None:
 @click.option("--account", default="111122223333", show_default=True, metavar="ID", help="Your AWS account.")
 @click.option("--region", default="eu-west-1", show_default=True, metavar="REGION", help="Where to deploy.")
 @click.option("--directory", type=click.Path(path_type=Path), default=".", help="Where the files are written.")
+@dry_run_option
 @output_option
 def init(
-    model: Path, data: Path | None, name: str | None, account: str, region: str, directory: Path, output: str
+    model: Path,
+    data: Path | None,
+    name: str | None,
+    account: str,
+    region: str,
+    directory: Path,
+    dry_run: bool,
+    output: str,
 ) -> None:
     """Write a commented onnxship.yaml and golden.npz for a model of yours.
 
@@ -45,9 +53,10 @@ def init(
     signature = publish.inspect_model(model)
     chosen = name or _name_from(model)
     result = init_stage.init(
-        model, signature, data=data, directory=directory, name=chosen, account=account, region=region
+        model, signature, data=data, directory=directory, name=chosen, account=account, region=region, dry_run=dry_run
     )
-    configuration.load(Path(result.config))
+    if not dry_run:
+        configuration.load(Path(result.config))
     click.echo(report.as_json(result) if output == "json" else report.as_text(result))
 
 

@@ -122,13 +122,17 @@ def lock_status(run: Run) -> None:
 
 @lock.command(name="release")
 @run_options
+@dry_run_option
 @yes_option
-def lock_release(run: Run, yes: bool) -> None:
+def lock_release(run: Run, dry_run: bool, yes: bool) -> None:
     """Take the lock from a run that is dead; a living one changes nothing more.
 
     \b
     Example: onnxship lock release --yes
     """
+    if dry_run:
+        run.show(read_lock(run.aws, lock_place(run.config, run.aws, run.service)))
+        return
     confirm(run, "Free the lock", yes)
     run.show(free_lock(run.aws, lock_place(run.config, run.aws, run.service)))
 

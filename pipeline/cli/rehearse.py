@@ -53,13 +53,19 @@ def rehearse() -> None:
 @config_options
 @click.option("--seconds-per-minute", default=2.0, show_default=True, help="Real seconds for one AWS minute of bake.")
 @output_option
-def up(config_path: Path, env: str | None, seconds_per_minute: float, output: str) -> None:
+@click.option(
+    "--assume",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another reading of an open question about ECS, such as hooks_at_creation=false; may be repeated.",
+)
+def up(config_path: Path, env: str | None, seconds_per_minute: float, output: str, assume: tuple[str, ...]) -> None:
     """Start the local AWS and leave it running.
 
     \b
     Example: onnxship rehearse up
     """
-    state = start(config_path, env, seconds_per_minute)
+    state = start(config_path, env, seconds_per_minute, assume)
     click.echo(json.dumps(state, indent=2) if output == "json" else _what_runs(state))
 
 
@@ -145,7 +151,9 @@ def ship(
     sys.exit(code)
 
 
-def start(config_path: Path, env: str | None, seconds_per_minute: float) -> dict[str, Any]:
+def start(
+    config_path: Path, env: str | None, seconds_per_minute: float, assume: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Start the supervisor, wait until it answers, write the overlay; the supervisor's own state as a dict."""
     need("moto", "onnxship[rehearsal]")
     config = configuration.load(config_path, env)
@@ -162,6 +170,7 @@ def start(config_path: Path, env: str | None, seconds_per_minute: float) -> dict
         *(sys.executable, "-m", "rehearsal", "up", "--state-dir", str(state_dir)),
         *("--account", config.environment.account, "--region", config.environment.region),
         *("--seconds-per-minute", str(seconds_per_minute)),
+        *(word for answer in assume for word in ("--assume", answer)),
         *("--reserve-port", *map(str, ports)),
     ]
     with (state_dir / "supervisor.out").open("wb") as log:

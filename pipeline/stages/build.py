@@ -6,6 +6,7 @@ Tags: `<git sha>-<target>-<12 hex of the context's digest>`, with `-dirty` when 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from pipeline import stacks
 from pipeline.aws import ecr, oci_registry
 from pipeline.aws.session import Aws
-from pipeline.building import docker, git
+from pipeline.building import docker, docker_settings, git
 from pipeline.building.context import BuildContext, build_context
 from pipeline.building.oci import MANIFEST_TYPE, oci_image
 from pipeline.config import Config
@@ -101,11 +102,11 @@ def _build_and_push(context: BuildContext, repository: Repository, tag: str) -> 
     """The digest of the new image, which ECR has now and which is linux/amd64."""
     login = ecr.registry(repository.aws)
     push = _push_layers if context.builder == "layers" else _push_docker
-    made = push(context, repository, login, tag)
+    pushed = push(context, repository, login, tag)
     digest = ecr.digest_of_tag(repository.aws, repository.name, tag)
-    if digest is None or made not in ("", digest):
+    if digest is None or pushed != digest:
         raise StateUnknown(
-            f"{repository.uri}:{tag} is {digest or 'absent'} in ECR, but {made or 'an image'} was pushed.",
+            f"{repository.uri}:{tag} is {digest or 'absent'} in ECR, but {pushed or 'an image'} was pushed.",
             "run `onnxship build` again",
         )
     try:
@@ -130,17 +131,18 @@ def _push_layers(context: BuildContext, repository: Repository, login: oci_regis
 
 
 def _push_docker(context: BuildContext, repository: Repository, login: oci_registry.Registry, tag: str) -> str:
-    """Build and push with Docker; the digest is asked of ECR afterwards, so none is returned."""
-    docker.require_docker()
-    docker.login(login.host, login.user, login.password)
-    reference = f"{repository.uri}:{tag}"
-    with tempfile.TemporaryDirectory(prefix="onnxship-build-") as scratch:
+    installed = docker.require_docker()
+    options = docker_settings.machine_options(os.environ)
+    with (
+        tempfile.TemporaryDirectory(prefix="onnxship-build-") as scratch,
+        docker_settings.signed_in(login.host, login.user, login.password) as environment,
+    ):
         directory = context.directory or Path(scratch)
         if context.directory is None:
             context.write_to(directory)
-        dockerfile = directory / context.dockerfile
-        docker.build_and_push(directory, dockerfile, reference, context.arguments, repository.on_progress)
-    return ""
+        reference, dockerfile = f"{repository.uri}:{tag}", directory / context.dockerfile
+        image = docker.ImageBuild(directory, dockerfile, reference, context.arguments, options)
+        return docker.build_and_push(image, installed, environment, repository.on_progress)
 
 
 def _tag(repository: Repository, digest: str, tags: tuple[str, ...]) -> None:
@@ -158,5 +160,5 @@ def _refuse_other_platforms(repository: Repository, digest: str) -> None:
     if docker.PLATFORM not in found:
         raise ConfigError(
             f"The image {digest} is for {', '.join(found) or 'no platform'}; the tasks need {docker.PLATFORM}.",
-            "build with `docker buildx`, and let no `--platform` in a FROM line of the Dockerfile say otherwise",
+            "delete it (`aws ecr batch-delete-image`) and run `onnxship build`; push nothing else under its tags",
         )

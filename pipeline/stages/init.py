@@ -21,7 +21,15 @@ NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": 
 
 
 def init(
-    model: Path, signature: Signature, *, data: Path | None, directory: Path, name: str, account: str, region: str
+    model: Path,
+    signature: Signature,
+    *,
+    data: Path | None,
+    directory: Path,
+    name: str,
+    account: str,
+    region: str,
+    dry_run: bool = False,
 ) -> Initialised:
     """Write onnxship.yaml (and golden.npz when there is data) into `directory`; existing files are never replaced.
 
@@ -46,10 +54,11 @@ def init(
     }
     template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
     rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
-    directory.mkdir(parents=True, exist_ok=True)
-    if arrays:
-        np.savez_compressed(directory / "golden.npz", allow_pickle=False, **arrays)
-    (directory / "onnxship.yaml").write_text(rendered.render(settings) + "\n")
+    if not dry_run:
+        directory.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            np.savez_compressed(directory / "golden.npz", allow_pickle=False, **arrays)
+        (directory / "onnxship.yaml").write_text(rendered.render(settings) + "\n")
     return Initialised(
         config=str(directory / "onnxship.yaml"),
         golden=str(directory / "golden.npz") if arrays else "",

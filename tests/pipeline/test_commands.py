@@ -102,9 +102,10 @@ def test_a_remedy_with_an_unknown_command_is_found() -> None:
 
 def test_commands_that_change_something_have_a_dry_run() -> None:
     """Each can be asked what it would do."""
-    changing = ("bootstrap", "build", "publish", "deploy", "rollout", "alarms", "ship", "rollback", "destroy")
+    changing = ("bootstrap", "build", "publish", "deploy", "rollout", "alarms", "ship", "rollback", "abort", "destroy")
+    changing += ("init", "lock release")
 
-    assert [] == [name for name in changing if "--dry-run" not in options(cli.commands[name])]
+    assert [] == [name for name in changing if "--dry-run" not in options(commands()[f"onnxship {name}"])]
 
 
 def test_every_command_can_answer_in_json() -> None:
