@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rehearsal import processes, state
 from rehearsal.context import Settings
-from rehearsal.supervisor import Unusable, run
+from rehearsal.supervisor import run
+from rehearsal.unusable import Unusable
 
 DOWN_S = 45.0
 USAGE = 2

@@ -16,7 +16,7 @@ from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 from rehearsal.metering import Metering
 from rehearsal.s3_front import S3
-from rehearsal.supervisor import Unusable
+from rehearsal.unusable import Unusable
 
 
 class Part(Protocol):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import processes, state
 from rehearsal.context import LOOPBACK, Context, Settings
+from rehearsal.unusable import Unusable
 
 if TYPE_CHECKING:
     from rehearsal.composition import Part
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STOP_S = 20.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-
-
-class Unusable(Exception):
-    """What `up` was asked for cannot be had: `what` is wrong, `remedy` helps."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.what, self.remedy = what, remedy
 
 
 def forget_caller(settings: Settings) -> None:

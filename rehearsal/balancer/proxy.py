@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,31 +19,16 @@ from rehearsal.balancer.estate import Listener, full_name
 from rehearsal.balancer.routing import GROUP_COOKIE, Fixed, Forward, Redirect, cookie, group_token
 from rehearsal.balancer.targets import Pool, Target
 from rehearsal.balancer.upstream import send
+from rehearsal.balancer.visit import CLIENT_LEFT, Visit
 from rehearsal.context import LOOPBACK, AddressBook
 
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html
 REASONS = {400: "Bad Request", 502: "Bad Gateway", 503: "Service Temporarily Unavailable", 504: "Gateway Time-out"}
-CLIENT_LEFT = 460
 BUFFERED_BYTES = 2**18
 TARGET_COOKIE = "AWSALB"
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect")
 )
-
-
-@dataclass(slots=True)
-class Visit:
-    """What is known of a request while it is on its way."""
-
-    listener: Listener
-    request: web.BaseRequest
-    started: float
-    elb_status: int = CLIENT_LEFT
-    target_status: int | None = None
-    target_group: str | None = None
-    target: Target | None = None
-    target_duration_s: float | None = None
-    connect_failed: bool = False
 
 
 class Proxy:
