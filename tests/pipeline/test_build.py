@@ -168,25 +168,6 @@ def test_no_docker_says_what_to_do(ready: Cloud, monkeypatch: pytest.MonkeyPatch
     assert "onnxship rehearse ship" in caught.value.remedy
 
 
-@pytest.mark.docker
-def test_docker_builds_and_pushes_a_dockerfile_of_ones_own(ready: Cloud) -> None:
-    """Docker builds for amd64 and pushes; ECR holds what it built, and a broken Dockerfile shows Docker's own words."""
-    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no Docker daemon answers")
-    (ready.config.directory / "Dockerfile").write_text("FROM scratch\nCOPY service.py /\n")
-    service = ready.config.services[SERVICE]
-    image = service.image.model_copy(update={"builder": "docker", "dockerfile": "Dockerfile"})
-    config = ready.config.model_copy(update={"services": {SERVICE: service.model_copy(update={"image": image})}})
-
-    first = built(ready, config, allow_dirty=True)
-    (ready.config.directory / "Dockerfile").write_text("FROM scratch\nCOPY nothing /\n")
-
-    assert (first.builder, first.tag in tags(ready, first.image_digest)) == ("docker", True)
-    with pytest.raises(ConfigError, match="failed with exit code") as caught:
-        built(ready, config, allow_dirty=True)
-    assert any("nothing" in line for line in caught.value.details)
-
-
 def test_layers_go_to_this_machine_only() -> None:
     """An image without a base is never pushed to a real registry."""
     registry = oci_registry.Registry("https://123456789012.dkr.ecr.eu-west-1.amazonaws.com", "AWS", "secret")

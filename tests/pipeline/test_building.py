@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.aws.oci_registry import upload_path
-from pipeline.building import docker
+from pipeline.building import docker, docker_settings
 from pipeline.building.context import BuildContext, ContextFile, build_context
 from pipeline.building.oci import oci_image
 from pipeline.config import Config
@@ -122,23 +122,120 @@ def test_the_image_is_what_a_runtime_expects() -> None:
     assert (config["config"]["User"], config["config"]["WorkingDir"]) == ("10001:10001", "/app")
 
 
+@pytest.mark.parametrize(
+    ("platform", "is_refused"),
+    [("linux/arm64", True), ("$BUILDPLATFORM", True), ("linux/amd64", False), ("${TARGETPLATFORM}", False)],
+)
+def test_a_last_stage_for_another_platform_is_refused(configure: Configure, platform: str, is_refused: bool) -> None:
+    """Docker would label it linux/amd64 all the same; earlier stages may be for what they like."""
+    config = configure(image={"dockerfile": "Dockerfile"})
+    stages = f"FROM --platform=linux/arm64 a AS b\nFROM --platform={platform} c\n"
+    (config.directory / "Dockerfile").write_text(stages)
+
+    if is_refused:
+        with pytest.raises(ConfigError, match="the tasks need linux/amd64"):
+            build_context(config, SERVICE)
+    else:
+        assert "Dockerfile" in paths(build_context(config, SERVICE))
+
+
+IMAGE = docker.ImageBuild(Path("/c"), Path("/c/Dockerfile"), "r:t", {"BASE": "python"}, ("--network", "host"))
+IMAGE_WORDS = [
+    *("--platform", "linux/amd64", "--build-arg", "BASE=python", "--network", "host"),
+    *("--progress", "plain", "--file", "/c/Dockerfile", "--tag", "r:t"),
+]
+
+
 def test_buildx_makes_one_amd64_manifest() -> None:
     """No attestations: an index would have a digest of its own."""
-    command = docker.buildx_command(Path("/c"), Path("/c/Dockerfile"), "r:t", {"BASE": "python"})
+    command = docker.buildx_command(IMAGE, Path("/m.json"))
 
-    assert command == [
-        *("docker", "buildx", "build", "--platform", "linux/amd64", "--provenance=false", "--sbom=false"),
-        *("--build-arg", "BASE=python", "--progress", "plain", "--file", "/c/Dockerfile", "--tag", "r:t"),
-        *("--push", "/c"),
-    ]
+    without_attestations = ["--provenance=false", "--sbom=false"]
+    pushed = ["--push", "--metadata-file", "/m.json"]
+    assert ["docker", "buildx", "build", *without_attestations, *IMAGE_WORDS, *pushed, "/c"] == command
 
 
 def test_a_docker_without_buildx_builds_then_pushes() -> None:
-    """Two commands instead of one, for the same platform."""
-    build, push = docker.classic_commands(Path("/c"), Path("/c/Dockerfile"), "r:t", {})
+    """Two commands instead of one, told the same; the digest stands at the end of what the push says."""
+    build, push = docker.buildkit_commands(IMAGE)
+    said = ["5f70bf18a086: Layer already exists", f"t: digest: sha256:{'a' * 64} size: 943"]
 
-    assert build == ["docker", "build", "--platform", "linux/amd64", "--file", "/c/Dockerfile", "--tag", "r:t", "/c"]
-    assert push == ["docker", "push", "r:t"]
+    assert ["docker", "build", *IMAGE_WORDS, "/c"] == build
+    assert ["docker", "push", "r:t"] == push
+    assert (f"sha256:{'a' * 64}", "") == (docker.pushed_digest(said), docker.pushed_digest(["denied"]))
+
+
+@pytest.mark.parametrize(
+    ("version", "has_buildkit"),
+    [("18.09.1", False), ("20.10.24+dfsg1", True), ("22.06.0-beta", True), ("23.0.0", False), ("dev", False)],
+)
+def test_only_clients_before_23_have_buildkit_inside(version: str, has_buildkit: bool) -> None:
+    """Later ones reach BuildKit through buildx alone."""
+    assert has_buildkit == docker.Installed(version, has_buildx=False).has_buildkit_inside
+
+
+def test_a_docker_that_cannot_build_is_refused_with_the_packages_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of today without buildx: its classic builder, which knows no `RUN --mount`, is not tried."""
+    client = tmp_path / "docker"
+    client.write_text('#!/bin/sh\nif [ "$1" = version ]; then echo 28.2.2; else exit 1; fi\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ConfigError, match=r"Docker 28\.2\.2 has no buildx") as caught:
+        docker.require_docker()
+
+    assert "docker-buildx-plugin" in caught.value.remedy
+
+
+def test_a_login_is_asked_of_no_credential_store() -> None:
+    """The user's settings stay as they are but for this registry, which no helper is asked for."""
+    own = {"credsStore": "desktop", "currentContext": "mine", "auths": {"a": {}}, "credHelpers": {"b": "c"}}
+
+    settings = docker_settings.with_login(own, "127.0.0.1:5000", "AWS", "secret")
+
+    assert {"auths", "credHelpers"} == {key for key in settings if settings[key] != own[key]}
+    assert {"a": {}, "127.0.0.1:5000": {"auth": "QVdTOnNlY3JldA=="}} == settings["auths"]
+    assert {"b": "c", "127.0.0.1:5000": ""} == settings["credHelpers"]
+
+
+def test_the_login_lasts_as_long_as_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker finds the user's plugins and contexts beside the login; afterwards only the user's own are there."""
+    own = tmp_path / "own"
+    (own / "cli-plugins").mkdir(parents=True)
+    (own / "config.json").write_text('{"auths": {}}')
+    monkeypatch.setenv("DOCKER_CONFIG", str(own))
+
+    with docker_settings.signed_in("127.0.0.1:5000", "AWS", "secret") as environment:
+        during = Path(environment["DOCKER_CONFIG"])
+        beside = (during / "cli-plugins").resolve()
+        mode = during.stat().st_mode & 0o777
+
+    assert (own / "cli-plugins", 0o700) == (beside, mode)
+    assert (False, '{"auths": {}}') == (during.exists(), (own / "config.json").read_text())
+
+
+def test_broken_docker_settings_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's own message would not say which file."""
+    (tmp_path / "config.json").write_text("{")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    with pytest.raises(ConfigError, match=r"config\.json are not valid JSON"), docker_settings.signed_in("r", "u", "p"):
+        pass
+
+
+def test_what_the_machines_network_needs_comes_from_the_environment(tmp_path: Path) -> None:
+    """Two optional secrets and the network; a variable that names no file is an error that names the variable."""
+    authority = tmp_path / "ca.crt"
+    authority.write_text("x")
+    given = {"ONNXSHIP_BUILD_CA": str(authority), "ONNXSHIP_BUILD_NETWORK": "host", "ONNXSHIP_BUILD_PIP_CONFIG": ""}
+
+    options = docker_settings.machine_options(given)
+
+    assert ("--secret", f"id=ca,src={authority}", "--network", "host") == options
+    with pytest.raises(ConfigError, match="ONNXSHIP_BUILD_PIP_CONFIG names /nowhere"):
+        docker_settings.machine_options({"ONNXSHIP_BUILD_PIP_CONFIG": "/nowhere"})
 
 
 @pytest.mark.parametrize(
