@@ -14,18 +14,22 @@ WITHOUT_RESOURCE = frozenset(
     {
         "application-autoscaling:DescribeScalableTargets",
         "application-autoscaling:DescribeScalingPolicies",
+        "application-autoscaling:DescribeScheduledActions",
         "cloudformation:ListStacks",
         "cloudwatch:DescribeAlarms",
         "cloudwatch:GetMetricData",
         "cloudwatch:GetMetricStatistics",
         "ecr:GetAuthorizationToken",
-        "ecs:DeregisterTaskDefinition",
         "ecs:DescribeTaskDefinition",
         "ecs:ListTaskDefinitions",
         "ecs:ListTasks",
+        "logs:DescribeIndexPolicies",
         "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies",
         "secretsmanager:GetRandomPassword",
+        "sns:GetSubscriptionAttributes",
         "sns:ListTopics",
+        "sns:Unsubscribe",
     }
 )
 READING_PREFIXES = ("ec2:Describe", "elasticloadbalancing:Describe")

@@ -148,7 +148,7 @@ def test_policies_fit_iams_limit(templates: dict[str, Any]) -> None:
         if resource["Type"] == "AWS::IAM::ManagedPolicy"
     }
 
-    assert len(sizes) == 3
+    assert len(sizes) == 4
     assert {} == {logical_id: size for logical_id, size in sizes.items() if size > 6144}
 
 
@@ -190,6 +190,60 @@ def test_boundary_covers_what_the_roles_need(templates: dict[str, Any]) -> None:
 def actions_of(documents: list[dict[str, Any]]) -> set[str]:
     found = [statement["Action"] for document in documents for statement in document["Statement"]]
     return {action for actions in found for action in (actions if isinstance(actions, list) else [actions])}
+
+
+# What CloudFormation calls in the deploy role's name for the properties and stack tags that these templates have, by
+# the `handlers` of each type's schema; a call that is refused fails the stack. Left out is what other properties need.
+# https://docs.aws.amazon.com/cloudcontrolapi/latest/userguide/resource-type-schema-fields.html
+HANDLERS = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": "application-autoscaling:DescribeScheduledActions",
+    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm cloudwatch:TagResource cloudwatch:ListTagsForResource",
+    "AWS::CloudWatch::Dashboard": "cloudwatch:PutDashboard cloudwatch:TagResource cloudwatch:ListTagsForResource",
+    "AWS::EC2::EIP": "ec2:AllocateAddress ec2:DescribeAddresses ec2:DisassociateAddress ec2:ReleaseAddress",
+    "AWS::EC2::SecurityGroup": "ec2:DescribeInstances ec2:UpdateSecurityGroupRuleDescriptionsIngress",
+    "AWS::EC2::Subnet": "ec2:DescribeNetworkAcls ec2:ModifySubnetAttribute",
+    "AWS::EC2::VPC": "ec2:DescribeNetworkAcls ec2:DescribeVpcEncryptionControls ec2:DescribeVpcAttribute",
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (dependent actions)
+    "AWS::EC2::VPCEndpoint": "ec2:CreateVpcEndpoint route53:AssociateVPCWithHostedZone",
+    "AWS::EC2::VPCGatewayAttachment": "ec2:AttachInternetGateway ec2:DescribeVpnGateways",
+    "AWS::ECS::Cluster": "ecs:CreateCluster ecs:ListTagsForResource",
+    "AWS::ECS::Service": "ecs:DescribeServiceDeployments ecs:ListServiceDeployments ecs:StopServiceDeployment "
+    "ecs:ListTagsForResource ecs:UpdateService iam:PassRole",
+    "AWS::ElasticLoadBalancingV2::Listener": "elasticloadbalancing:ModifyListenerAttributes",
+    "AWS::ElasticLoadBalancingV2::ListenerRule": "elasticloadbalancing:SetRulePriorities",
+    "AWS::ElasticLoadBalancingV2::LoadBalancer": "elasticloadbalancing:DescribeCapacityReservation",
+    "AWS::Logs::LogGroup": "logs:DescribeIndexPolicies logs:DescribeResourcePolicies logs:GetDataProtectionPolicy "
+    "logs:DeleteLogGroup logs:TagResource",
+    "AWS::SNS::Subscription": "sns:Subscribe sns:GetSubscriptionAttributes sns:Unsubscribe",
+    "AWS::SNS::Topic": "sns:GetDataProtectionPolicy sns:TagResource",
+}
+
+
+def test_the_deploy_role_may_do_what_cloudformation_does_in_its_name(templates: dict[str, Any]) -> None:
+    """For each type that `ship` creates, the deploy role has the calls that its handler makes."""
+    resources = templates["delivery"]["Resources"]
+    attached = [policy["Ref"] for policy in resources["DeployRole"]["Properties"]["ManagedPolicyArns"]]
+    granted = actions_of([resources[name]["Properties"]["PolicyDocument"] for name in attached])
+    shipped = [name for name in templates if name not in ("delivery", "registry")]
+    types = {r["Type"] for name in shipped for r in templates[name]["Resources"].values()}
+
+    assert set() == set(HANDLERS) - types
+    assert {} == {t: missing for t, calls in HANDLERS.items() if (missing := set(calls.split()) - granted)}
+
+
+def test_a_stage_by_itself_finds_the_stacks_with_the_release_policy_alone(templates: dict[str, Any]) -> None:
+    """CodeBuild's role has that policy only, and every stage reads outputs first."""
+    document = templates["delivery"]["Resources"]["ReleasePolicy"]["Properties"]["PolicyDocument"]
+
+    assert "cloudformation:DescribeStacks" in actions_of([document])
+
+
+def test_who_ships_cannot_delete_what_a_rollback_needs(templates: dict[str, Any]) -> None:
+    """Models, records and task definitions stay: with them deleted, conditional writes would protect nothing."""
+    resources = templates["delivery"]["Resources"]
+    granted = actions_of([resources[name]["Properties"]["PolicyDocument"] for name in resources if "Policy" in name])
+
+    assert set() == granted & {"s3:DeleteObject", "s3:DeleteObjectVersion", "ecs:DeregisterTaskDefinition"}
 
 
 def test_task_role_reads_only_its_own_models(templates: dict[str, Any]) -> None:
