@@ -80,7 +80,7 @@ class Follower:
     had_production: bool = False
     results: tuple[GateResult, ...] = ()
     foreign: frozenset[str] = frozenset()
-    _continued: bool = False
+    _answered: str = ""  # CONTINUE, or ROLLBACK however it was said
     _missed: int = 0
     _spans: Spans = field(default_factory=Spans)
     _began_s: float | None = None
@@ -115,7 +115,7 @@ class Follower:
                 f"See `onnxship status {self.place.options}`; go back with `onnxship rollback {self.place.options}`."
             )
             return
-        if self.refusal is None:
+        if self._answered != "ROLLBACK":
             stop_deployment(self.aws, self.deployment_arn)
         self.tell(f"Interrupted: deployment {self.deployment_arn} is being rolled back; production never shifted.")
         deadline = self.clock.monotonic() + STOP_WAIT_S
@@ -166,7 +166,9 @@ class Follower:
     def _observe(self, deployment: Deployment) -> None:
         if self._spans.observe(deployment.stage or deployment.status, self.clock):
             self.tell(f"{deployment.status}  {deployment.stage}".rstrip())
-        if deployment.production_weight > 0 or deployment.stage not in STAGES_BEFORE_PRODUCTION:
+        # A service's first revision may have all the weight from its start: there is no other to give it to.
+        has_weight = deployment.production_weight > 0 and bool(deployment.source_revisions)
+        if has_weight or deployment.stage not in STAGES_BEFORE_PRODUCTION:
             # During a rollback the stages after the shift appear too; then only what was seen before counts.
             self.had_production |= deployment.status in ("PENDING", "IN_PROGRESS")
 
@@ -174,11 +176,11 @@ class Follower:
         waiting = [h for h in deployment.hooks if (h.target_type, h.status) == ("PAUSE", "AWAITING_ACTION")]
         if waiting and deployment.stage == GATE_STAGE:
             self._answer(deployment, waiting[0])
-        elif not self._continued:
+        elif not self._answered:
             self._watch_start(deployment)
 
     def _answer(self, deployment: Deployment, hook: Hook) -> None:
-        if self._continued:
+        if self._answered:
             return  # ECS has the answer and has not acted on it yet
         self._refuse_another_image(deployment)
         if self.refusal is None:
@@ -190,10 +192,13 @@ class Follower:
         except AwsError:
             if self._still_waits(hook):
                 raise
-            self.tell("ECS went on without the gate's answer")  # an alarm, a time-out, or a person was faster
+            # An alarm, a time-out or a person was faster, or it is our answer whose own answer was lost. Either way
+            # the start is over: its deadline must not stop what the gate has let pass.
+            self._answered = action
+            self.tell("ECS went on without the gate's answer")
             return
-        self._continued = action == "CONTINUE"
-        self.had_production |= self._continued
+        self._answered = action
+        self.had_production |= action == "CONTINUE"
         self.tell(f"gate answered: {action}")
 
     def _still_waits(self, hook: Hook) -> bool:
@@ -236,6 +241,7 @@ class Follower:
         self.intend(f"ecs:StopServiceDeployment {deployment.arn} ROLLBACK")
         try:
             stop_deployment(self.aws, deployment.arn)
+            self._answered = "ROLLBACK"
         except AwsError:
             if deployment.source_revisions:
                 raise

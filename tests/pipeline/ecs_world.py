@@ -243,6 +243,7 @@ class Creating(World):
 
     stays_in_rollback: bool = False
     exists: bool = False
+    weight_of_the_first: float = 0.0
 
     def __post_init__(self) -> None:
         """Nothing was deployed before."""
@@ -250,6 +251,14 @@ class Creating(World):
     def create_service(self) -> None:
         self.exists = True
         self.start(NEW)
+
+    def _described(self, d: Moving) -> dict[str, Any]:
+        described = super()._described(d)
+        target = described["targetServiceRevision"]
+        target["requestedProductionTrafficWeight"] = max(
+            target["requestedProductionTrafficWeight"], self.weight_of_the_first
+        )
+        return described
 
     def _move(self, d: Moving) -> None:
         if not (self.stays_in_rollback and d.status == "ROLLBACK_IN_PROGRESS"):

@@ -42,6 +42,20 @@ def test_the_gate_is_answered_while_cloudformation_creates_the_service(config, w
     assert not rollout.refused
 
 
+def test_a_first_revision_with_all_the_weight_is_gated_all_the_same(config, world):
+    """ECS may give the only revision its production weight at once; its hook still waits for an answer."""
+    world.weight_of_the_first = 100.0
+    world.create_service()
+    rollout = first(config, world, Verdict.FAIL, [])
+
+    while not rollout.step():
+        world.clock.sleep(1)
+
+    assert [r["action"] for r in world.sent("continue_service_deployment")] == ["ROLLBACK"]
+    with pytest.raises(GateRefused, match="because"):
+        rollout.finish()
+
+
 def test_without_a_hook_at_creation_the_gate_runs_on_production(config, world):
     """Success is declared only after the gate, wherever it could run."""
     world.has_hook = False

@@ -388,6 +388,47 @@ def test_every_change_is_announced_before_it_is_made(config, world):
     assert other.sent("continue_service_deployment") == []
 
 
+def test_an_interruption_between_refusal_and_rollback_still_stops_the_deployment(config, world):
+    """The gate has refused, the fence refuses the answer: nothing was sent yet, so what is left is one stop."""
+
+    def lost(what: str) -> None:
+        if "ROLLBACK" in what:
+            raise Locked("taken over", "wait")
+
+    with pytest.raises(Locked):
+        roll(config, world, Verdict.FAIL, intend=lost)
+
+    assert [r["stopType"] for r in world.sent("stop_service_deployment")] == ["ROLLBACK"]
+    assert world.deployments[-1].status == "ROLLBACK_SUCCESSFUL"
+
+
+class AnswerLost(World):
+    """ContinueServiceDeployment is carried out, but its answer never arrives; ECS then takes its time to go on."""
+
+    lingers = 0
+
+    def _continue_service_deployment(self, **request):
+        super()._continue_service_deployment(**request)
+        self.lingers = 20
+        raise AwsError("ecs:continue_service_deployment failed: Read timeout", "try again")
+
+    def _move(self, d):
+        if self.lingers > 0 and d.status == "IN_PROGRESS":
+            self.lingers -= 1
+            return
+        super()._move(d)
+
+
+def test_a_lost_answer_to_continue_is_no_reason_to_stop_what_passed_its_gate(config):
+    """The start deadline passes while ECS shifts: it was met when the gate ran, and stops nothing any more."""
+    world = AnswerLost(FakeClock())
+
+    result, _ = roll(config, world)
+
+    assert result.status == "SUCCESSFUL"
+    assert world.sent("stop_service_deployment") == []
+
+
 class Throttled(World):
     """Some of its answers about deployments are refused with `code`."""
 
