@@ -1,0 +1,79 @@
+"""A result as text, as JSON and as GitHub's step summary: the same facts and tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import report
+from pipeline.results import GateResult, History, HistoryLine, LoadTested, Outcome, Scanned, Verdict
+
+TESTED = LoadTested(Verdict.FAIL, "p99 300 ms (at most 200)", "http://lb", 100, 2, 50.0, 10.0, 20.0, 300.0, 2.0)
+LISTED = History(
+    "production",
+    "digits",
+    "v1",
+    (HistoryLine("v1", "ship", Outcome.LIVE, "2026-11-21", "abc", "", "ann | bob", "fine\nreally <b>"),),
+)
+
+
+def test_json_has_the_results_own_names() -> None:
+    """A script finds each field under its name; enums are their words."""
+    found = json.loads(report.as_json(TESTED))
+
+    assert ("fail", 300.0, 2) == (found["verdict"], found["p99_ms"], found["failures"])
+
+
+def test_text_has_every_fact_and_table() -> None:
+    """Names at the left, values beside them, lists as tables."""
+    text = report.as_text(LISTED)
+
+    assert "environment  production" in text
+    assert "release_id" in text
+    assert "ann | bob" in text
+
+
+def test_text_leaves_out_what_is_empty() -> None:
+    """Nothing is shown for an empty tuple or string."""
+    text = report.as_text(Scanned("sha256:1", "COMPLETE", Verdict.PASS, "0 findings", {}))
+
+    assert "blocking" not in text
+    assert "counts" not in text
+
+
+def test_markdown_escapes_what_would_break_the_table() -> None:
+    """Bars, line ends and tags in values that somebody else wrote."""
+    text = report.as_markdown(LISTED)
+
+    assert "ann \\| bob" in text
+    assert "fine<br>really &lt;b>" in text
+
+
+def test_the_step_summary_is_appended_in_github_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two results, two sections."""
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+
+    report.append_step_summary(TESTED)
+    report.append_step_summary(LISTED)
+
+    assert ["### onnxship: LoadTested", "### onnxship: History"] == [
+        line for line in summary.read_text().splitlines() if line.startswith("###")
+    ]
+
+
+def test_outside_github_actions_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable, no file."""
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    report.append_step_summary(TESTED)
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_numbers_of_gates_keep_their_names() -> None:
+    """A gate's numbers are shown with the names that carry their units."""
+    text = report.as_text(TESTED) + report.as_json(GateResult("load", Verdict.PASS, "ok", {"p99_ms": 12.5}))
+
+    assert "p99_ms" in text
