@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from pipeline.aws.cloudformation import describe_stack
 from pipeline.aws.session import Aws
+from pipeline.building.docker import require_docker
 from pipeline.config import Config, Service
 from pipeline.errors import PipelineError
 from pipeline.results import Check, Checkup
@@ -68,16 +67,12 @@ def _builder(name: str, service: Service) -> Check:
     label = f"{name}: builder"
     if service.image.builder != "docker":
         return Check(label, True, f"`{service.image.builder}` needs no Docker")
-    remedy = "install Docker with buildx and start it, or ship from CI"
-    if not shutil.which("docker"):
-        return Check(label, False, "there is no `docker` command", remedy)
     try:
-        asked = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return Check(label, False, "`docker buildx version` did not answer within 20 s", remedy)
-    return Check(
-        label, asked.returncode == 0, (asked.stdout or asked.stderr).strip(), remedy if asked.returncode else ""
-    )
+        docker = require_docker()
+    except PipelineError as error:
+        return Check(label, False, error.what, error.remedy)
+    how = "buildx" if docker.has_buildx else "its own BuildKit"
+    return Check(label, True, f"Docker {docker.client_version} with {how}")
 
 
 def _stacks(config: Config, aws: Aws) -> list[Check]:
