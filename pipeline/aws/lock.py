@@ -22,6 +22,7 @@ from pipeline.errors import AwsError, Locked
 from pipeline.results import LockState
 
 TTL_S = 120
+WRITE_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,9 @@ class Lease:
     def confirm(self) -> None:
         """Renew the lease. Raises Locked when somebody else has taken it."""
         with self._mutex:
-            try:
-                if not self._lost:
-                    self.etag = replace_document(
-                        self.aws, self.place.bucket, self.place.key, self._next_beat(), self.etag
-                    )
-                    return
-            except Lost:
-                self._lost = True
+            self._lost = self._lost or not self._write(self._next_beat())
+            if not self._lost:
+                return
         raise _taken(self.place, read_lock(self.aws, self.place), self.fence)
 
     def release(self) -> None:
@@ -77,9 +73,23 @@ class Lease:
                 return
             self._lost = True
             try:
-                replace_document(self.aws, self.place.bucket, self.place.key, _free(self.fence), self.etag)
+                self._write(_free(self.fence))
+            except AwsError:
+                return  # it ends by itself within ttl_s; how the run ended must not be hidden by this
+
+    def _write(self, content: dict[str, Any]) -> bool:
+        """Write over our own lease; false when it is somebody else's now."""
+        for _ in range(WRITE_TRIES):
+            try:
+                self.etag = replace_document(self.aws, self.place.bucket, self.place.key, content, self.etag)
+                return True
             except Lost:
-                return
+                # What stands there may be an earlier beat of ours whose answer never came: it has our nonce.
+                present = read_document(self.aws, self.place.bucket, self.place.key)
+                if present is None or present.content["nonce"] != self.content["nonce"]:
+                    return False
+                self.etag = present.etag
+        return False
 
     @contextmanager
     def kept_alive(self, interval_s: float = TTL_S / 4) -> Iterator[Lease]:

@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.aws.lock import LockPlace, acquire, free_lock, read_lock
 from pipeline.aws.session import Aws, connect_unchecked
-from pipeline.errors import Locked
+from pipeline.errors import AwsError, GateRefused, Locked
 
 PLACE = LockPlace("demo-test-artifacts", "test", "tiny")
 
@@ -161,6 +161,48 @@ def test_a_write_whose_answer_was_lost_is_recognised_as_our_own(aws, bucket):
 
     lease.confirm()
     assert read_lock(aws, PLACE).holder == "ann"
+
+
+@dataclass
+class Offline:
+    """AWS whose writes arrive, while `is_away` their answers do not."""
+
+    aws: Aws
+    is_away: bool = False
+
+    def call(self, service, operation, /, **request):
+        answer = self.aws.call(service, operation, **request)
+        if self.is_away and operation == "put_object":
+            raise AwsError("s3:put_object failed: Read timeout", "try again")
+        return answer
+
+
+def test_a_beat_whose_answer_never_came_does_not_cost_the_lease(aws, bucket):
+    """S3 took the renewal and the network lost the answer: the next one finds our own nonce and goes on from there."""
+    network = Offline(aws)
+    lease = acquire(network, PLACE, holder="ann")
+    network.is_away = True
+    with pytest.raises(AwsError):
+        lease.confirm()
+    network.is_away = False
+
+    lease.confirm()
+    lease.confirm()
+
+    assert (read_lock(aws, PLACE).holder, read_lock(aws, PLACE).fence) == ("ann", lease.fence)
+
+
+def test_a_lock_that_cannot_be_freed_hides_no_other_error(aws, bucket):
+    """S3 is away at the end: the run ends as it would have, and the lease ends by itself."""
+    network = Offline(aws)
+
+    def ship() -> None:
+        with acquire(network, PLACE, holder="ann").kept_alive():
+            network.is_away = True
+            raise GateRefused("too slow", "make it faster")
+
+    with pytest.raises(GateRefused, match="too slow"):
+        ship()
 
 
 def test_a_lease_is_kept_alive_and_then_freed(s3, place):
