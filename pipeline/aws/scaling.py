@@ -24,11 +24,21 @@ def suspend_request(resource_id: str, suspended: bool) -> dict[str, Any]:
 
 def is_scalable(aws: Aws, resource_id: str) -> bool:
     """Whether the service is registered at all: while its stack is created it is not yet."""
-    answer = aws.call(
-        "application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs", ResourceIds=[resource_id]
-    )
-    return bool(answer["ScalableTargets"])
+    return bool(_targets(aws, resource_id))
+
+
+def scale_out_is_suspended(aws: Aws, resource_id: str) -> bool:
+    """Whether somebody holds scale-out back now."""
+    states = (target.get("SuspendedState") or {} for target in _targets(aws, resource_id))
+    return any(bool(state.get("DynamicScalingOutSuspended")) for state in states)
 
 
 def suspend_scale_out(aws: Aws, resource_id: str, suspended: bool) -> None:
     aws.call("application-autoscaling", "register_scalable_target", **suspend_request(resource_id, suspended))
+
+
+def _targets(aws: Aws, resource_id: str) -> list[dict[str, Any]]:
+    answer = aws.call(
+        "application-autoscaling", "describe_scalable_targets", ServiceNamespace="ecs", ResourceIds=[resource_id]
+    )
+    return list(answer["ScalableTargets"])

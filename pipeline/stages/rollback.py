@@ -23,11 +23,12 @@ from pipeline.aws.lock import Lease, acquire
 from pipeline.aws.registry import image_exists
 from pipeline.aws.session import Aws
 from pipeline.config import Config
+from pipeline.deployment.access import clear_gate
 from pipeline.deployment.follower import Gate, ignore
 from pipeline.deployment.live import LiveRevision, live_revision
 from pipeline.deployment.place import Place, artifact_bucket, find_place, ledger_of, lock_place
 from pipeline.deployment.switch import switch
-from pipeline.errors import PipelineError, StateUnknown, UsageError
+from pipeline.errors import AwsError, PipelineError, StateUnknown, UsageError
 from pipeline.results import GateResult, Outcome, Record, Reverted, RolledOut
 from pipeline.waiting import Clock, wait_until
 
@@ -72,10 +73,22 @@ def rollback(
 def stop_running(
     aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
 ) -> Deployment | None:
-    """Stop the deployment that runs or bakes and wait until production is back; None when none runs.
+    """Stop the deployment that runs or bakes and wait until production is back; None when none runs (any more).
 
-    Also what `abort` does. Raises StateUnknown when ECS could not go back.
+    Also what `abort` does. What a killed run's gate left behind is cleared. Raises StateUnknown when ECS could not go
+    back.
     """
+    stopped = _stop_running(aws, clock, place, interval_s, on_progress)
+    try:
+        clear_gate(aws, clock, place)
+    except AwsError as error:
+        on_progress(f"what an earlier gate left open could not be cleared: {error.what}")
+    return stopped
+
+
+def _stop_running(
+    aws: Aws, clock: Clock, place: Place, interval_s: float, on_progress: Callable[[str], None]
+) -> Deployment | None:  # fmt: skip
     running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
     if not running:
         return None
@@ -85,19 +98,31 @@ def stop_running(
         return None
     on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
     if deployment.status in ("PENDING", "IN_PROGRESS"):
-        stop_deployment(aws, arn)
+        _stop(aws, arn)
     ended = wait_until(
         lambda: _ended(aws, arn), clock=clock, timeout_s=STOP_TIMEOUT_S, interval_s=interval_s,
         on_timeout=lambda: StateUnknown(
             f"Deployment {arn} has not stopped after {STOP_TIMEOUT_S} s.", f"see `onnxship status {place.options}`"
         ),
     )  # fmt: skip
+    if ended.status == "SUCCESSFUL":
+        on_progress(f"deployment {arn} had finished before it could be stopped")
+        return None
     if ended.status != "ROLLBACK_SUCCESSFUL":
         raise StateUnknown(
             f"Deployment {arn} ended as {ended.status}: {ended.rollback_reason or ended.status_reason or 'no reason'}.",
             f"look what runs: `onnxship status {place.options}`",
         )
     return ended
+
+
+def _stop(aws: Aws, arn: str) -> None:
+    """Ask ECS to go back; that the deployment ended just before is no error."""
+    try:
+        stop_deployment(aws, arn)
+    except AwsError:
+        if _ended(aws, arn) is None:
+            raise
 
 
 @dataclass(frozen=True)
@@ -117,9 +142,8 @@ class _Return:
     def run(self, to: str | None, gates_for: Callable[[Record], Sequence[Gate]]) -> Reverted:
         began_s = self.clock.monotonic()
         ledger = ledger_of(self.config, self.aws, self.service)
-        record = ledger.known(to) if to else ledger.previous()
-        replaced = current.release_id if (current := ledger.current()) else ""
-        self._check_usable(record)
+        if found := self._target(ledger, to):
+            self._check_usable(found)
         lease = acquire(
             self.aws, lock_place(self.config, self.aws, self.service),
             holder=self.who.name, run_url=self.who.run_url, command="onnxship rollback", preempt=True,
@@ -128,6 +152,8 @@ class _Return:
         if preempted:
             self.on_progress(f"the run of {preempted} was pre-empted: its next change will be refused")
         with lease.kept_alive():
+            record = found or self._repaired_target(ledger)
+            replaced = current.release_id if (current := ledger.current()) else ""
             rolled_out = self._deploy(ledger, lease, record, gates_for(record))
         return Reverted(
             event_id=self.event_id, how="deployed" if rolled_out else "already-live",
@@ -138,6 +164,23 @@ class _Return:
             gates=rolled_out.gates if rolled_out else (), stages=rolled_out.stages if rolled_out else (),
             duration_s=round(self.clock.monotonic() - began_s, 3), preempted=preempted,
         )  # fmt: skip
+
+    def _target(self, ledger: Ledger, to: str | None) -> Record | None:
+        """What to go back to; None while the pointer names another release than serves, as a killed run leaves it."""
+        if to:
+            return ledger.known(to)
+        current = ledger.current()
+        serves = live_revision(self.aws, self.place).task_definition_arn
+        return ledger.previous() if current is None or current.task_definition_arn == serves else None
+
+    def _repaired_target(self, ledger: Ledger) -> Record:
+        """The release before the one that really serves: the one before the pointer's would be one too far back."""
+        serves = live_revision(self.aws, self.place).task_definition_arn
+        if done := ledger.reconcile(serves, now=self.clock.now().isoformat()):
+            self.on_progress(done)
+        record = ledger.previous()
+        self._check_usable(record)
+        return record
 
     def _check_usable(self, record: Record) -> None:
         """Before anything changes: the recorded image and task definition are still there."""

@@ -221,7 +221,8 @@ class World:
         return {}
 
     def _describe_scalable_targets(self, **_: Any) -> dict[str, Any]:
-        return {"ScalableTargets": [{}]}
+        suspended = {"DynamicScalingOutSuspended": self.scale_out_suspended}
+        return {"ScalableTargets": [{"SuspendedState": suspended}]}
 
     def _register_scalable_target(self, SuspendedState: dict[str, bool], **_: Any) -> dict[str, Any]:
         self.scale_out_suspended = SuspendedState["DynamicScalingOutSuspended"]

@@ -131,6 +131,73 @@ def test_a_release_that_bakes_is_stopped_without_a_new_deployment(config, accoun
     assert ledger_of(account).current().release_id == "v2"
 
 
+def test_a_bake_that_ends_while_it_is_stopped_is_gone_back_from_all_the_same(config, account):
+    """ECS refuses to stop what has just finished: production is then led back by a deployment, not left where it is."""
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
+    draft = ledger_of(account).open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)
+    draft.note("register", {})
+
+    class Finishing:
+        """The last minute of the bake is over when StopServiceDeployment arrives."""
+
+        def __getattr__(self, name):
+            return getattr(account, name)
+
+        def call(self, service, operation, /, **request):
+            if operation == "stop_service_deployment":
+                moving.status = "SUCCESSFUL"
+                raise AwsError("it is over", "", code="ClientException")
+            return account.call(service, operation, **request)
+
+    result = back(config, Finishing())
+
+    assert (result.how, result.serves, result.task_definition_arn) == ("deployed", "v2", NEW)
+
+
+def test_back_from_a_release_whose_run_was_killed_before_its_record(config, account):
+    """ECS baked on and finished v3, the pointer still names v2: the release before is v2, not v1."""
+    ledger = ledger_of(account)
+    ledger.open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST, git_sha="sha-v3")
+    moving = account.start(OTHER)
+    moving.status, moving.at = "SUCCESSFUL", 9
+    account.clock.sleep(60)
+
+    result = back(config, account)
+
+    assert (result.serves, result.replaced, result.task_definition_arn) == ("v2", "v3", NEW)
+    assert ledger.record("v3").outcome is Outcome.LIVE
+    assert ledger.current().release_id == "v2"
+
+
+def test_stopping_clears_what_a_killed_gate_left(config, account):
+    """The test port is closed again, and production may scale out again, without waiting for the next gate."""
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, moving.hook = "IN_PROGRESS", 5, NEW, "AWAITING_ACTION"
+    tags = [{"Key": "onnxship:expires-at", "Value": "2099-01-01T00:00:00+00:00"}]
+    owner = {"Key": "onnxship:service", "Value": "svc"}
+    account.ingress = {"sgr-1": {"SecurityGroupRuleId": "sgr-1", "Tags": [*tags, owner]}}
+    account.scale_out_suspended = True
+
+    back(config, account)
+
+    assert (account.ingress, account.scale_out_suspended) == ({}, False)
+
+
+def test_a_gate_that_cannot_be_cleared_is_said_and_stops_no_rollback(config, account):
+    """Production comes first."""
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
+    account.stays_at = "BAKE_TIME"
+    account.refuse = {"describe_security_group_rules": AwsError("EC2 is away", "wait", code="503")}
+    lines: list[str] = []
+
+    result = back(config, account, on_progress=lines.append)
+
+    assert result.how == "stopped-deployment"
+    assert "could not be cleared: EC2 is away" in lines[-1]
+
+
 def test_stopping_works_while_s3_is_away(config, account):
     """Production is back first; that it could not be written down is said, not hidden."""
     moving = account.start(OTHER)
