@@ -27,6 +27,7 @@ PROJECT_TAG, ENVIRONMENT_TAG = "onnxship:project", "onnxship:environment"
 # Beyond the load itself the gate may take this long; ECS's own limit for the hook is set to 30 minutes by the template.
 GATE_SLACK_MINUTES = 10
 MAX_HOOK_MINUTES = 30
+MAX_GRACE_S = 7200  # what the template takes
 MAX_CIDRS = 4
 MAX_NOTIFIED = 3
 
@@ -152,7 +153,7 @@ def _values_of_service(name: str, service: Service) -> dict[str, str]:
         "BakeMinutes": str(service.rollout.bake_minutes),
         "HookTimeoutMinutes": str(min(MAX_HOOK_MINUTES, hook_minutes)),
         # Until its start deadline a task may be unready without ECS replacing it.
-        "HealthCheckGracePeriodSeconds": str(service.rollout.start_deadline_s),
+        "HealthCheckGracePeriodSeconds": str(min(MAX_GRACE_S, service.rollout.start_deadline_s)),
     }
 
 

@@ -111,6 +111,7 @@ def change_set_request(
     return {
         "StackName": stack_name,
         "ChangeSetName": change_set_name,
+        "ClientToken": change_set_name,
         "ChangeSetType": "CREATE" if is_new else "UPDATE",
         **template,
         "Parameters": [_parameter(key, value) for key, value in sorted(parameters.items())],
@@ -130,6 +131,11 @@ def create_change_set(aws: Aws, request: Mapping[str, Any], *, region: str | Non
     return str(aws.call("cloudformation", "create_change_set", region=region, **request)["Id"])
 
 
+def execute_request(change_set_id: str) -> dict[str, str]:
+    """The ExecuteChangeSet request; its token is the change set's own, so that one sent again is the same one."""
+    return {"ChangeSetName": change_set_id, "ClientRequestToken": change_set_id.rsplit("/", 1)[-1]}
+
+
 def describe_change_set(aws: Aws, change_set_id: str, *, region: str | None = None) -> ChangeSet:
     """The change set, with every page of its changes."""
     request: dict[str, Any] = {"ChangeSetName": change_set_id}
@@ -144,7 +150,7 @@ def describe_change_set(aws: Aws, change_set_id: str, *, region: str | None = No
 
 def execute_change_set(aws: Aws, change_set_id: str, *, region: str | None = None) -> None:
     """Let CloudFormation carry the change set out; a failure is rolled back by CloudFormation."""
-    aws.call("cloudformation", "execute_change_set", region=region, ChangeSetName=change_set_id)
+    aws.call("cloudformation", "execute_change_set", region=region, **execute_request(change_set_id))
 
 
 def delete_change_set(aws: Aws, change_set_id: str, *, region: str | None = None) -> None:

@@ -96,7 +96,7 @@ def _container(
             "retries": 3,
             "startPeriod": START_PERIOD_S,
         },
-        "environment": _environment(settings, release_id, published),
+        "environment": _environment(settings, release_id, published, config.environment.region),
         "secrets": [{"name": name, "valueFrom": arn} for name, arn in sorted(settings.secrets.items())],
         "logConfiguration": {
             "logDriver": "awslogs",
@@ -109,10 +109,14 @@ def _container(
     }
 
 
-def _environment(settings: Service, release_id: str, published: Published) -> list[dict[str, str]]:
-    """The pipeline's own names stand above the user's: they say what the release is."""
+def _environment(settings: Service, release_id: str, published: Published, region: str) -> list[dict[str, str]]:
+    """The pipeline's own names stand above the user's: they say what the release is.
+
+    The region is said, because without it S3 is asked at its global address, which no VPC endpoint serves.
+    """
     values = {
         **settings.environment,
+        "AWS_REGION": region,
         "PORT": "8080",
         "ADMIN_PORT": "8081",
         "MODEL_DIR": "/models",

@@ -120,7 +120,7 @@ class SmallCloudFormation:
         del self.change_sets[ChangeSetName]
         return {}
 
-    def execute_change_set(self, ChangeSetName: str) -> dict[str, Any]:
+    def execute_change_set(self, ChangeSetName: str, ClientRequestToken: str) -> dict[str, Any]:
         request = self.change_sets.pop(ChangeSetName)
         self.executed.append(request)
         stack = self._stack(request["StackName"])

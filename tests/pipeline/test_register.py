@@ -62,6 +62,7 @@ def test_the_request_is_exactly_this(configure):
                 },
                 "environment": [
                     {"name": "ADMIN_PORT", "value": "8081"},
+                    {"name": "AWS_REGION", "value": "eu-west-1"},
                     {"name": "DEVICE", "value": "cpu"},
                     {"name": "LOG_LEVEL", "value": "debug"},
                     {"name": "MODEL_DIR", "value": "/models"},

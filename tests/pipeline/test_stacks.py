@@ -42,6 +42,7 @@ def test_the_request_for_a_new_stack_is_exact() -> None:
     assert request == {
         "StackName": "s",
         "ChangeSetName": "c",
+        "ClientToken": "c",
         "ChangeSetType": "CREATE",
         "TemplateBody": "t",
         "Parameters": [
@@ -50,6 +51,16 @@ def test_the_request_for_a_new_stack_is_exact() -> None:
         ],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
         "Tags": [{"Key": "k", "Value": "v"}],
+    }
+
+
+def test_a_change_set_sent_again_is_executed_once() -> None:
+    """botocore repeats a call whose answer was lost; by its token CloudFormation knows that it is the same one."""
+    arn = "arn:aws:cloudformation:eu-west-1:111122223333:changeSet/onnxship-1/8f1c2a7e-0000-4000-8000-000000000000"
+
+    assert cloudformation.execute_request(arn) == {
+        "ChangeSetName": arn,
+        "ClientRequestToken": "8f1c2a7e-0000-4000-8000-000000000000",
     }
 
 

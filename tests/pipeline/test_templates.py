@@ -62,6 +62,19 @@ def test_lists_become_numbered_parameters(config: Config) -> None:
     assert [values[f"IngressCidr{i}"] for i in (1, 2, 3, 4)] == ["127.0.0.1/32", "", "", ""]
 
 
+@pytest.mark.parametrize(("deadline_s", "grace_s"), [(300, "300"), (7201, "7200")])
+def test_a_task_has_grace_until_its_deadline(configure: Configure, deadline_s: int, grace_s: str) -> None:
+    """Up to what the template takes: a longer deadline is no refusal of the whole stack."""
+    config = configure()
+    service = config.services[SERVICE]
+    rollout = service.rollout.model_copy(update={"start_deadline_s": deadline_s})
+    services = {SERVICE: service.model_copy(update={"rollout": rollout})}
+
+    values = templates.values_of_config(config.model_copy(update={"services": services}), SERVICE)
+
+    assert values["HealthCheckGracePeriodSeconds"] == grace_s
+
+
 def test_a_secret_is_named_without_its_json_key(configure: Configure) -> None:
     """The role may read the secret; which key of it the container gets is the task definition's."""
     arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:api-AbCdEf"
