@@ -28,7 +28,8 @@ def main() -> None:
     """Run one load test."""
     options = parse()
     path, bodies = payloads(options.manifest, options.golden, options.kind)
-    headers = JSON_HEADERS | dict(_header(line) for line in options.header)
+    named = json.loads(options.headers.read_text()) if options.headers else {}
+    headers = JSON_HEADERS | named | dict(_header(line) for line in options.header)
     users = count_users(options.rps)
     user = user_class(path, bodies, headers, options.rps / users)
     user.host = options.url.rstrip("/")
@@ -46,6 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--duration-s", type=float, default=60)
     parser.add_argument("--warmup-s", type=float, default=2, help="sent before, not measured")
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'")
+    parser.add_argument("--headers", type=Path, help="JSON file of headers; secrets here show in no process list")
     parser.add_argument("--output", type=Path, required=True, help="where the JSON result goes")
     return parser.parse_args()
 

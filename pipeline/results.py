@@ -33,7 +33,7 @@ class Target:
     """A listener to send requests to: its base URL and the headers its rule asks for."""
 
     url: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)  # one of them is the gate's secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,16 @@ def test_every_answer_after_the_warm_up_is_counted(site, model_files, tmp_path):
     assert {gate for _, _, gate in site.asked} == {"open sesame"}
 
 
+def test_headers_may_come_from_a_file(site, model_files, tmp_path):
+    """So that a secret among them stands on no command line."""
+    headers = tmp_path / "headers.json"
+    headers.write_text(json.dumps({"X-Onnxship-Gate": "open sesame"}))
+
+    run(site, model_files, tmp_path, "--headers", str(headers))
+
+    assert {gate for _, _, gate in site.asked} == {"open sesame"}
+
+
 def test_bodies_are_the_distinct_golden_rows(site, model_files, tmp_path):
     """Each golden row is sent as `/predict` takes it, and all of them take turns."""
     run(site, model_files, tmp_path)

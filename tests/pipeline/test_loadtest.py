@@ -14,7 +14,7 @@ from pipeline.config import Load
 from pipeline.errors import PipelineError
 from pipeline.results import Target, Verdict
 from pipeline.stages import publish
-from pipeline.stages.loadtest import as_gate, loadtest
+from pipeline.stages.loadtest import as_gate, command, loadtest
 
 
 @pytest.fixture
@@ -63,6 +63,13 @@ def test_a_good_server_passes_with_figures(config, model, url):
     assert (tested.verdict, tested.failures, tested.statuses) == (Verdict.PASS, 0, {"200": tested.requests})
     assert (gate.name, gate.verdict, gate.numbers["requests"]) == ("load", Verdict.PASS, tested.requests)
     assert 0 < tested.p50_ms <= tested.p95_ms <= tested.p99_ms
+
+
+def test_the_gates_secret_shows_nowhere(tmp_path):
+    """Not in the process list, which every user of the machine can read, and not in a printed target."""
+    target = Target("http://lb.example:9000", {"X-Onnxship-Gate": "sesame"})
+
+    assert "sesame" not in " ".join(command(tmp_path, target, LOAD, "predict")) + repr(target)
 
 
 def test_answers_of_the_edge_or_of_another_release_never_pass(config, model, url):
