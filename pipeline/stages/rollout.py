@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.aws.cloudformation import Stack, delete_stack, describe_stack
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.deployment.follower import Follower, Gate, Wanted, ignore
 from pipeline.deployment.place import find_place_at_creation
 from pipeline.deployment.switch import finish, follow, give_up, switch, wanted
-from pipeline.errors import GateRefused
+from pipeline.errors import AwsError, GateRefused
 from pipeline.results import GateResult, RolledOut
+from pipeline.stacks import Stacks
 from pipeline.waiting import Clock
+
+# CloudFormation waits 36 hours for a service that does not come up (2160 minutes, in the handlers of its schema), and
+# nowhere is it promised that ECS ends a first deployment, which has nothing to go back to.
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ecs-service.html
+REFUSED_PATIENCE_S = 120
 
 
 def rollout(
@@ -38,8 +45,9 @@ def rollout(
 class FirstRollout:
     """The deployment that the creation of a service is, followed between CloudFormation's own polls.
 
-    `step` at every poll while the stack is created; `finish` when CloudFormation has ended, well or not. When
-    `refused` is set, the stack cannot complete any more: delete it, then `finish` raises the reason.
+    `step` at every poll while the stack is created; `finish` when CloudFormation has ended, well or not. A refused
+    service that CloudFormation still waits for after two minutes is removed: `step` raises, and `finish` deletes the
+    stack before it raises the reason.
     """
 
     config: Config
@@ -55,6 +63,7 @@ class FirstRollout:
     on_gate: Callable[[GateResult], None] = ignore
     _wanted: Wanted | None = field(default=None, init=False)
     _follower: Follower | None = field(default=None, init=False)
+    _refused_s: float | None = field(default=None, init=False)
 
     @property
     def refused(self) -> bool:
@@ -72,12 +81,40 @@ class FirstRollout:
             self._follower = Follower(
                 self.aws, self.clock, place, self._wanted, self.gates, self.on_progress, self.intend, self.on_gate
             )  # fmt: skip
-        return self._follower.step()
+        is_over = self._follower.step()
+        self._lose_patience(self._follower)
+        return is_over
 
     def abandon(self) -> None:
-        """The run is interrupted: stop the deployment; CloudFormation then removes what it created."""
+        """The run is interrupted: stop the deployment, and let CloudFormation remove what it was creating."""
         if self._follower is not None:
             give_up(self._follower)
+            if self._follower.had_production:
+                return
+        try:
+            if stack := self._half_created():
+                delete_stack(self.aws, stack.id)
+                self.on_progress(f"{stack.name}: being deleted; nothing was serving before")
+        except AwsError as error:
+            self.on_progress(f"The half-created stack could not be deleted: {error.what}")
+
+    def _lose_patience(self, follower: Follower) -> None:
+        if follower.refusal is None:
+            return
+        now_s = self.clock.monotonic()
+        self._refused_s = now_s if self._refused_s is None else self._refused_s
+        if now_s - self._refused_s > REFUSED_PATIENCE_S and self._half_created():
+            raise follower.refusal.error(follower.place, ())
+
+    def _half_created(self) -> Stack | None:
+        stack = describe_stack(self.aws, self.config.stack_name("service", self.service))
+        return stack if stack and stack.status == "CREATE_IN_PROGRESS" else None
+
+    def _remove(self) -> None:
+        """Delete a stack that still waits for the refused service."""
+        if stack := self._half_created():
+            self.on_progress(f"{stack.name}: deleting it, because CloudFormation would wait for the refused service")
+            Stacks(self.aws, self.clock, self.config.poll_interval_s, self.on_progress).delete(stack.id)
 
     def finish(self) -> RolledOut:
         """The result of the first release, or the error that says why it does not serve."""
@@ -88,5 +125,7 @@ class FirstRollout:
                 f"Release {self.release_id} was never started: CloudFormation did not create its service.",
                 "correct what CloudFormation's events above name, and run `onnxship ship` again",
             )
+        if self.refused:
+            self._remove()
         follow(self._follower, self.config.poll_interval_s, self.config.services[self.service].rollout.start_deadline_s)
         return finish(self._follower)

@@ -245,6 +245,7 @@ class Creating(World):
     stays_in_rollback: bool = False
     exists: bool = False
     weight_of_the_first: float = 0.0
+    stack_status: str = "CREATE_COMPLETE"
 
     def __post_init__(self) -> None:
         """Nothing was deployed before."""
@@ -264,6 +265,20 @@ class Creating(World):
     def _move(self, d: Moving) -> None:
         if not (self.stays_in_rollback and d.status == "ROLLBACK_IN_PROGRESS"):
             super()._move(d)
+
+    def _describe_stacks(self, StackName: str) -> dict[str, Any]:
+        answer = super()._describe_stacks(StackName)
+        if StackName.endswith("-service"):
+            answer["Stacks"][0] |= {"StackId": StackName, "StackStatus": self.stack_status}
+        return answer
+
+    def _delete_stack(self, StackName: str) -> dict[str, Any]:
+        self.stack_status = "DELETE_COMPLETE"
+        self.deployments.clear()
+        return {}
+
+    def _describe_stack_events(self, **_: Any) -> dict[str, Any]:
+        return {"StackEvents": []}
 
     def _describe_stack_resources(self, **_: Any) -> dict[str, Any]:
         resource = {"ResourceType": "AWS::ECS::Service", "LogicalResourceId": "Service"}

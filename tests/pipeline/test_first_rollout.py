@@ -105,6 +105,51 @@ def test_a_refused_first_release_whose_service_is_removed_is_still_a_refusal(con
         rollout.finish()
 
 
+def test_cloudformation_does_not_wait_for_a_refused_service_for_a_day_and_a_half(config, world):
+    """ECS never ends the refused deployment: after two minutes the wait is broken off, and the stack deleted."""
+    world.create_service()
+    world.stack_status = "CREATE_IN_PROGRESS"
+    world.stays_in_rollback = True
+    rollout = first(config, world, Verdict.FAIL, [])
+
+    def create_stack() -> None:
+        while world.clock.slept_s < 36 * 3600:
+            rollout.step()
+            world.clock.sleep(5)
+
+    with pytest.raises(GateRefused, match="because"):
+        create_stack()
+    assert world.sent("delete_stack") == []
+    with pytest.raises(GateRefused, match="because"):
+        rollout.finish()
+    assert world.clock.slept_s < 300
+    assert [request["StackName"] for request in world.sent("delete_stack")] == [config.stack_name("service", "tiny")]
+
+
+def test_an_interrupted_creation_leaves_no_stack_that_waits(config, world):
+    """Nobody will answer the hook any more, and nothing was serving before: the half-created stack goes."""
+    world.stack_status = "CREATE_IN_PROGRESS"
+    rollout = first(config, world, Verdict.PASS, [])
+    rollout.step()
+
+    rollout.abandon()
+
+    assert world.stack_status == "DELETE_COMPLETE"
+
+
+def test_an_interruption_after_the_gate_lets_the_creation_go_on(config, world):
+    """The first release has passed and serves: ECS bakes on, and the stack completes by itself."""
+    world.create_service()
+    world.stack_status = "CREATE_IN_PROGRESS"
+    rollout = first(config, world, Verdict.PASS, [])
+    while not world.sent("continue_service_deployment"):
+        rollout.step()
+
+    rollout.abandon()
+
+    assert world.sent("delete_stack") == []
+
+
 def test_a_service_that_cloudformation_never_created_is_a_refusal(config, world):
     """Its reason stands in CloudFormation's events."""
     with pytest.raises(GateRefused, match="never started"):
