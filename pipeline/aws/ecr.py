@@ -9,6 +9,7 @@ import urllib.request
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pipeline.aws.oci_registry import Registry
@@ -46,11 +47,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """How far ECR's scan is, and what it found so far."""
+    """How far ECR's scan is, and what it found so far. `completed_at` is None while it was never finished."""
 
     status: str
     description: str
     findings: tuple[Finding, ...]
+    completed_at: datetime | None = None
 
 
 def batch_get_image_request(repository: str, digest: str) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def scan_report(aws: Aws, repository: str, digest: str) -> ScanReport | None:
         findings += [_basic(raw) for raw in found.get("findings", [])]
         findings += [_enhanced(raw) for raw in found.get("enhancedFindings", []) if raw.get("status") != "CLOSED"]
         if not page.get("nextToken"):
-            status = page.get("imageScanStatus", {})
-            return ScanReport(status.get("status", ""), status.get("description", ""), tuple(findings))
+            status, ended = page.get("imageScanStatus", {}), found.get("imageScanCompletedAt")
+            return ScanReport(status.get("status", ""), status.get("description", ""), tuple(findings), ended)
         request["nextToken"] = page["nextToken"]
 
 

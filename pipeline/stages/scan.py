@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from pipeline import stacks
 from pipeline.aws import ecr
@@ -17,6 +18,10 @@ from pipeline.waiting import Clock, wait_until
 TIMEOUT_S = 900.0
 # Before its scan begins an image may have none for a moment, and enhanced scanning can only be waited for.
 RUNNING_STATUSES = ("IN_PROGRESS", "PENDING")
+# A basic scan knows the vulnerabilities of its day, and an image that is used again was pushed long ago. Enhanced
+# scanning (ACTIVE) goes on by itself. One image is scanned once in 24 hours at most.
+# https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-basic.html
+OLD_AFTER = timedelta(hours=24)
 SHOWN = 20
 WORST_FIRST = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 
@@ -30,7 +35,7 @@ def scan(
     image_digest: str,
     on_progress: Callable[[str], None] = stacks.silent,
 ) -> Scanned:
-    """ECR's findings for the image, judged by `services.<name>.scan`; a scan is begun when there is none.
+    """ECR's findings for the image, judged by `services.<name>.scan`; a scan is begun when there is no recent one.
 
     Raises GateRefused naming the findings that block, or when the scan did not come to its end; StateUnknown when
     no scan shows within 15 minutes.
@@ -62,15 +67,17 @@ def _wait(
     image_digest: str,
     on_progress: Callable[[str], None],
 ) -> ScanReport:
-    has_begun = False
+    has_asked = has_begun = False
 
     def probe() -> ScanReport | None:
-        nonlocal has_begun
+        nonlocal has_asked, has_begun
         report = ecr.scan_report(aws, repository, image_digest)
-        if report is None and not has_begun:
-            has_begun = True
-            _begin(aws, repository, image_digest, on_progress)
-        return None if report is None or report.status in RUNNING_STATUSES else report
+        is_wanted = report is None or _is_old(report, clock.now())
+        if is_wanted and not has_asked:
+            has_asked, has_begun = True, _begin(aws, repository, image_digest, on_progress)
+        if report is None or report.status in RUNNING_STATUSES or (is_wanted and has_begun):
+            return None
+        return report
 
     return wait_until(
         probe,
@@ -84,15 +91,21 @@ def _wait(
     )
 
 
-def _begin(aws: Aws, repository: str, image_digest: str, on_progress: Callable[[str], None]) -> None:
-    """Start a basic scan. Where Inspector scans by itself ECR refuses that, and its scan is waited for."""
+def _is_old(report: ScanReport, now: datetime) -> bool:
+    return report.status == "COMPLETE" and report.completed_at is not None and now - report.completed_at > OLD_AFTER
+
+
+def _begin(aws: Aws, repository: str, image_digest: str, on_progress: Callable[[str], None]) -> bool:
+    """Start a basic scan; false where ECR refuses that, because Inspector scans by itself or did so today."""
     try:
         ecr.start_scan(aws, repository, image_digest)
         on_progress("a scan was started")
+        return True
     except AwsError as error:
         if error.code not in ("LimitExceededException", "ValidationException"):
             raise
-        on_progress(f"no scan was started ({error.code}); waiting for the one that the registry starts")
+        on_progress(f"no scan was started ({error.code}); the registry's own one counts")
+        return False
 
 
 def _refusal(scanned: Scanned, report: ScanReport) -> GateRefused:

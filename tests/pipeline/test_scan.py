@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 
-from pipeline.errors import GateRefused
+from pipeline.errors import AwsError, GateRefused
 from pipeline.results import Verdict
 from pipeline.stages.build import build
 from pipeline.stages.scan import scan
@@ -68,3 +72,53 @@ def test_an_image_that_cannot_be_scanned_is_refused(cloud: Cloud, digest: str) -
         scan(cloud.config, cloud.aws, cloud.clock, service=SERVICE, image_digest=digest)
 
     assert caught.value.details == ("The operating system is not supported.",)
+
+
+@dataclass
+class ScannedLongAgo:
+    """An image that was clean when it was pushed a year ago, and is not by what is known today."""
+
+    clock: Any
+    is_limited: bool = False
+    looks: int = 0
+    started_at: datetime | None = None
+
+    def call(self, _service: str, operation: str, /, **_: Any) -> dict[str, Any]:
+        return dict(getattr(self, operation)())
+
+    def describe_stacks(self) -> dict[str, Any]:
+        outputs = [{"OutputKey": "RepositoryName", "OutputValue": "demo-test"}]
+        return {"Stacks": [{"StackName": "r", "StackId": "1", "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}]}
+
+    def start_image_scan(self) -> dict[str, Any]:
+        if self.is_limited:
+            raise AwsError("once a day", "wait", code="LimitExceededException")
+        self.started_at = self.clock.now()
+        return {}
+
+    def describe_image_scan_findings(self) -> dict[str, Any]:
+        self.looks += 1
+        if self.started_at and self.looks < 4:
+            return {"imageScanStatus": {"status": "IN_PROGRESS"}}
+        ended_at = self.started_at or datetime(2025, 11, 21, tzinfo=UTC)
+        findings = {"imageScanCompletedAt": ended_at, "findings": [BASIC] if self.started_at else []}
+        return {"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings": findings}
+
+
+def test_findings_of_long_ago_are_not_todays(config, clock) -> None:
+    """A reused image is scanned again, and judged by what the new scan finds."""
+    aws = ScannedLongAgo(clock)
+
+    with pytest.raises(GateRefused, match="refuses it") as caught:
+        scan(config, aws, clock, service=SERVICE, image_digest="sha256:1")
+
+    assert "CVE-2026-1" in caught.value.details[0]
+    assert clock.now() - aws.started_at < timedelta(minutes=5)
+
+
+def test_where_ecr_starts_no_second_scan_its_own_counts(config, clock) -> None:
+    """Nothing is waited for that does not come."""
+    aws = ScannedLongAgo(clock, is_limited=True)
+
+    assert scan(config, aws, clock, service=SERVICE, image_digest="sha256:1").verdict is Verdict.PASS
+    assert clock.slept_s < 60
