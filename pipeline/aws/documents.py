@@ -11,7 +11,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pipeline.aws.session import Aws
+from pipeline.aws.session import Aws, body_of
 from pipeline.errors import AwsError
 
 ABSENT_CODES = frozenset({"NoSuchKey", "404"})
@@ -42,7 +42,7 @@ def read_document(aws: Aws, bucket: str, key: str) -> Document | None:
         raise
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     return Document(
-        content=json.loads(answer["Body"].read()),
+        content=json.loads(body_of(answer, f"s3://{bucket}/{key}")),
         etag=answer["ETag"],
         modified_at=answer["LastModified"],
         read_at=parsedate_to_datetime(date) if date else answer["LastModified"],

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.aws.session import Aws
+from pipeline.aws.session import Aws, body_of
 from pipeline.errors import StateUnknown
 
 
@@ -41,7 +41,7 @@ def fetch_model(aws: Aws, bucket: str, manifest_key: str, version_id: str, sha25
 
 def _fetch(aws: Aws, bucket: str, key: str, version_id: str, sha256: str) -> bytes:
     answer = aws.call("s3", "get_object", Bucket=bucket, Key=key, VersionId=version_id)
-    content = bytes(answer["Body"].read())
+    content = body_of(answer, f"s3://{bucket}/{key}")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StateUnknown(
             f"s3://{bucket}/{key} (version {version_id}) is not what was published: its sha256 differs.",

@@ -70,6 +70,14 @@ class Aws:
         return self._clients[service, region]
 
 
+def body_of(answer: dict[str, Any], what: str) -> bytes:
+    """The bytes of a streamed answer. They arrive after the call has returned, so this too can fail on the way."""
+    try:
+        return bytes(answer["Body"].read())
+    except BotoCoreError as error:
+        raise AwsError(f"{what} could not be read to its end: {error}", "run the same command again") from error
+
+
 def connect(config: Config) -> Aws:
     """Clients for the configuration's environment, once STS has confirmed that the account is the right one.
 

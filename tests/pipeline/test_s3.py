@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import pytest
+from botocore.response import StreamingBody
 
 from pipeline.aws import s3
+from pipeline.aws.documents import read_document
 from pipeline.aws.session import Aws
-from pipeline.errors import StateUnknown
+from pipeline.errors import AwsError, StateUnknown
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -60,3 +63,14 @@ def test_an_unversioned_bucket_cannot_pin(aws: Aws, bucket: str) -> None:
 def test_what_is_not_there_is_none(aws: Aws, bucket: str) -> None:
     """An absent object is no error."""
     assert s3.find(aws, bucket, "none") is None
+
+
+def test_an_answer_that_breaks_off_is_awss_failure() -> None:
+    """Its bytes arrive after the call: a connection cut then is exit code 6 with the object's name, no crash."""
+
+    class Cut:
+        def call(self, *_: str, **__: str) -> dict[str, object]:
+            return {"Body": StreamingBody(io.BytesIO(b'{"half"'), 100), "ResponseMetadata": {"HTTPHeaders": {}}}
+
+    with pytest.raises(AwsError, match="s3://b/releases/current.json could not be read to its end"):
+        read_document(Cut(), "b", "releases/current.json")  # type: ignore[arg-type]
