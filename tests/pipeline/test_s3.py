@@ -72,5 +72,5 @@ def test_an_answer_that_breaks_off_is_awss_failure() -> None:
         def call(self, *_: str, **__: str) -> dict[str, object]:
             return {"Body": StreamingBody(io.BytesIO(b'{"half"'), 100), "ResponseMetadata": {"HTTPHeaders": {}}}
 
-    with pytest.raises(AwsError, match="s3://b/releases/current.json could not be read to its end"):
+    with pytest.raises(AwsError, match="could not be read to its end"):
         read_document(Cut(), "b", "releases/current.json")  # type: ignore[arg-type]
