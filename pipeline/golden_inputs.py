@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Array]:
         ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"{path} cannot be read as .npz: {error}", "save it again with `numpy.savez`, without object arrays"
+            f"{path} is not a readable .npz archive.", "save it again with `numpy.savez`, without object arrays"
         ) from error
 
 

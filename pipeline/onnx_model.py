@@ -100,7 +100,8 @@ def _parse(path: Path) -> onnx.ModelProto:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"The model {path} cannot be read: {error.strerror}.", "correct services.<name>.model.path"
+            f"The model {path} cannot be read: {error.strerror}.",
+            "name a file that exists: services.<name>.model.path, or `--model` of `onnxship init`",
         ) from error
     if not content:
         raise ConfigError(f"The model {path} is empty.", "copy or export the model again")

@@ -248,6 +248,7 @@ class Initialised:
     golden: str
     rows: int
     labelled: bool
+    quality: Quality | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     next_commands: tuple[str, ...]

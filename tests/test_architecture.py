@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PIPELINE_BASE = {"pipeline.errors", "pipeline.results"}
+PIPELINE_BASE = {"pipeline.errors", "pipeline.results", "pipeline.words"}
 BELOW = PIPELINE_BASE | {"pipeline.judges", "pipeline.waiting", "pipeline.config", "pipeline.aws", "numpy"}
 # What several stages share, because no stage imports another.
 PARTS = {
     "pipeline.building",
     "pipeline.deployment",
     "pipeline.golden_inputs",
+    "pipeline.labelled_table",
     "pipeline.model_manifest",
     "pipeline.onnx_model",
     "pipeline.stacks",
@@ -25,7 +26,8 @@ STAGES = BELOW | PARTS
 MAY_IMPORT = {
     "pipeline.errors": set(),
     "pipeline.results": set(),
-    "pipeline.judges": {"pipeline.results", "numpy"},
+    "pipeline.words": set(),
+    "pipeline.judges": {"pipeline.results", "pipeline.words", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},
     "pipeline.config": {"pipeline.config", "pipeline.errors", "pydantic", "yaml"},
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pipeline import config as configuration
 from pipeline import report
 from pipeline.cli.options import LOOPBACK, Run, dry_run_option, need, output_option, run_options
 from pipeline.errors import ConfigError, UsageError
+from pipeline.results import Quality
 from pipeline.stages import init as init_stage
 from pipeline.stages import publish
 
@@ -50,13 +52,21 @@ def init(
     \b
     Example: onnxship init --model fraud.onnx --data labelled.csv
     """
-    signature = publish.inspect_model(model)
     chosen = name or _name_from(model)
+    _check("--name", chosen, r"[a-z][a-z0-9-]{0,19}", "1 to 20 of a-z, 0-9 and -, beginning with a letter")
+    _check("--account", account, r"\d{12}", "the 12 digits of an AWS account")
+    _check("--region", region, r"[a-z]{2}(-[a-z]+)+-\d", "an AWS region such as eu-west-1")
     result = init_stage.init(
-        model, signature, data=data, directory=directory, name=chosen, account=account, region=region, dry_run=dry_run
+        model,
+        publish.inspect_model(model),
+        lambda path: _measured(path, chosen, bool(data)),
+        data=data,
+        directory=directory,
+        name=chosen,
+        account=account,
+        region=region,
+        dry_run=dry_run,
     )
-    if not dry_run:
-        configuration.load(Path(result.config))
     click.echo(report.as_json(result) if output == "json" else report.as_text(result))
 
 
@@ -126,6 +136,18 @@ def _need_free(port: int) -> None:
             raise UsageError(f"Port {port} is in use.", "choose another with --port or --admin-port") from error
 
 
+def _check(option: str, value: str, pattern: str, takes: str) -> None:
+    if not re.fullmatch(pattern, value, re.ASCII):
+        raise UsageError(f"{option} `{value}` does not do.", f"give {option} {takes}")
+
+
+def _measured(path: Path, service: str, has_data: bool) -> Quality | None:
+    """The model's quality on the rows, judged as `publish` will; without rows only the file is checked."""
+    config = configuration.load(path)
+    return publish.prepare(config, service, enforce_quality=False).quality if has_data else None
+
+
 def _name_from(model: Path) -> str:
-    name = "".join(c if c.isalnum() else "-" for c in model.stem.lower()).strip("-")[:20].strip("-")
-    return name if name and name[0].isalpha() else f"model-{name}"[:20].strip("-")
+    """A name that AWS takes, from the file's: other characters than a-z and 0-9 become dashes."""
+    name = re.sub(r"[^a-z0-9]+", "-", model.stem.lower()).strip("-")
+    return (name if name[:1].isalpha() else f"model-{name}")[:20].strip("-")

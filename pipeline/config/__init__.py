@@ -68,20 +68,26 @@ def load(path: Path, env: str | None = None, overlay: Path | None = None) -> Con
         raise _config_error(path, error) from error
 
 
-def environments(path: Path) -> list[str]:
-    """The names of the environments in `path`."""
-    found = _read_mapping(path).get("environments") or {}
-    return list(found) if isinstance(found, dict) else []
-
-
 def _overlay_from_environment() -> Path | None:
     named = os.environ.get("ONNXSHIP_OVERLAY")
     return Path(named) if named else None
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key stands once: of two, plain YAML would silently take the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader that counts keys
     except FileNotFoundError as error:
         raise ConfigError(
             f"There is no {path}.", "write one with `onnxship init --model my.onnx`, or name it with `--config`"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.errors import UsageError
 
@@ -22,7 +23,17 @@ FARGATE_MEMORY_MIB = {
 }
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
-Cidr = Annotated[str, Field(pattern=r"^\d{1,3}(\.\d{1,3}){3}/\d{1,2}$")]
+
+
+def _ipv4_network(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value))
+    except ValueError as error:
+        raise ValueError(f"is no range of IPv4 addresses: {error}") from error
+
+
+Cidr = Annotated[str, AfterValidator(_ipv4_network)]
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 
 
 class Section(BaseModel):
@@ -196,7 +207,7 @@ class Service(Section):
 
 class Cost(Section):
     monthly_usd: Annotated[float, Field(gt=0)] = 300
-    notify: Annotated[list[str], Field(max_length=3)] = []
+    notify: Annotated[list[Email], Field(max_length=3)] = []
 
 
 Template = Literal[

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from pipeline.aws.cloudformation import describe_stack
 from pipeline.aws.session import Aws
 from pipeline.building.docker import require_docker
 from pipeline.config import Config, Service
 from pipeline.errors import PipelineError
+from pipeline.golden_inputs import load_golden
+from pipeline.onnx_model import inspect_model
 from pipeline.results import Check, Checkup
 
 BILLING_REGION = "us-east-1"
@@ -45,22 +45,22 @@ def _identity(config: Config, aws: Aws) -> Check:
 
 def _model(config: Config, name: str, service: Service) -> Check:
     path = config.file(service.model.path)
-    if not path.is_file():
-        return Check(f"{name}: model", False, f"there is no {path}", f"correct services.{name}.model.path")
-    return Check(f"{name}: model", True, f"{path.name}, {path.stat().st_size:,} bytes")
+    try:
+        signature = inspect_model(path)
+    except PipelineError as error:
+        return Check(f"{name}: model", False, error.what, error.remedy)
+    detail = f"{path.name}, {path.stat().st_size:,} bytes, opset {signature.opset}"
+    return Check(f"{name}: model", True, detail)
 
 
 def _golden(config: Config, name: str, service: Service) -> Check:
-    path = config.file(service.model.golden)
-    remedy = f"save labelled rows with `numpy.savez`, or correct services.{name}.model.golden"
+    label = f"{name}: golden inputs"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key].shape for key in archive.files}
-    except (OSError, ValueError) as error:
-        return Check(f"{name}: golden inputs", False, f"{path}: {error}", remedy)
-    listed = ", ".join(f"{key} {list(shape)}" for key, shape in arrays.items())
-    labels = "" if "expected" in arrays else "; no `expected`: quality will not be judged"
-    return Check(f"{name}: golden inputs", True, listed + labels)
+        golden = load_golden(config.file(service.model.golden), inspect_model(config.file(service.model.path)))
+    except PipelineError as error:
+        return Check(label, False, error.what, error.remedy)
+    labels = "" if golden.expected is not None else "; no `expected`: quality will not be judged"
+    return Check(label, True, f"{golden.rows} rows{labels}")
 
 
 def _builder(name: str, service: Service) -> Check:

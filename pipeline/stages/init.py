@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import csv
+import math
+import zipfile
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 
-from pipeline.errors import ConfigError, UsageError
-from pipeline.results import Initialised, Signature, TensorSpec
+from pipeline.errors import ConfigError, PipelineError, UsageError
+from pipeline.labelled_table import LABEL_NAMES, read_table
+from pipeline.results import Initialised, Quality, Signature, TensorSpec
 
 MIN_ROWS = 32
 MAX_ROWS = 512
-LABEL_NAMES = ("expected", "label", "labels", "target", "y", "class")
+FLOOR_SLACK = 0.02  # how much worse than today's model a release may be before it is refused
+NEXT_WITH_DATA = ("onnxship serve", "onnxship rehearse ship", "onnxship doctor")
+NEXT_WITHOUT_DATA = ("onnxship serve", "then, for everything else, golden.npz as onnxship.yaml describes it")
 NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": "bool", "BYTES": "object"} | {
     name: name.lower() for name in ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 }
@@ -23,6 +28,7 @@ NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": 
 def init(
     model: Path,
     signature: Signature,
+    measure: Callable[[Path], Quality | None],
     *,
     data: Path | None,
     directory: Path,
@@ -35,39 +41,81 @@ def init(
 
     `data` is an .npz with one array per model input and the labels as `expected`, or a .csv with a header, the
     features in the model's order and the label in the last column (or in one named label, target, y ...).
+    `measure` is given the written file and judges the model on the rows as `publish` will: what it raises leaves
+    nothing behind, and the quality that it finds, less a little, becomes the floor.
     """
     targets = [directory / "onnxship.yaml", *([directory / "golden.npz"] if data else [])]
     for path in targets:
         if path.exists():
             raise UsageError(f"{path} stands already and is left as it is.", f"move {path.name} away, or edit it")
+    _refuse_fixed_batch(model, signature)
     arrays = read_labelled(data, signature) if data else {}
-    rows, labelled = len(next(iter(arrays.values()), ())), "expected" in arrays
     settings = {
         "project": name,
         "account": account,
         "region": region,
         "service": name,
         "model_path": _relative(model, directory),
-        "rows": rows,
-        "labelled": labelled,
+        "rows": len(next(iter(arrays.values()), ())),
+        "labelled": "expected" in arrays,
         "signature": signature,
     }
-    template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
-    rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
-    if not dry_run:
-        directory.mkdir(parents=True, exist_ok=True)
-        if arrays:
-            np.savez_compressed(directory / "golden.npz", allow_pickle=False, **arrays)
-        (directory / "onnxship.yaml").write_text(rendered.render(settings) + "\n")
+    quality = None if dry_run else _write(targets, arrays, settings, measure)
     return Initialised(
-        config=str(directory / "onnxship.yaml"),
-        golden=str(directory / "golden.npz") if arrays else "",
-        rows=rows,
-        labelled=labelled,
+        config=str(targets[0]),
+        golden=str(targets[1]) if data else "",
+        rows=len(next(iter(arrays.values()), ())),
+        labelled="expected" in arrays,
+        quality=quality,
         inputs=signature.inputs,
         outputs=signature.outputs,
-        next_commands=("onnxship serve", "onnxship rehearse ship", "onnxship doctor"),
+        next_commands=NEXT_WITH_DATA if data else NEXT_WITHOUT_DATA,
     )
+
+
+def _write(
+    targets: list[Path],
+    arrays: Mapping[str, np.ndarray],
+    settings: Mapping[str, object],
+    measure: Callable[[Path], Quality | None],
+) -> Quality | None:
+    """Write the files, judge them, and write the floor; or leave everything as it was."""
+    config, directory = targets[0], targets[0].parent
+    is_new = not directory.exists()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            np.savez_compressed(targets[1], allow_pickle=False, **arrays)
+        config.write_text(_rendered(settings, None))
+        quality = measure(config)
+        config.write_text(_rendered(settings, quality))
+    except (PipelineError, OSError) as error:
+        for path in targets:
+            path.unlink(missing_ok=True)
+        if is_new and directory.exists():
+            directory.rmdir()
+        if isinstance(error, OSError):
+            raise UsageError(
+                f"{directory} cannot be written: {error.strerror}.", "choose another --directory"
+            ) from error
+        raise
+    return quality
+
+
+def _rendered(settings: Mapping[str, object], quality: Quality | None) -> str:
+    template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
+    rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
+    floor = max(0.0, math.floor((quality.value - FLOOR_SLACK) * 100) / 100) if quality else None
+    return rendered.render(settings, quality=quality, floor=floor) + "\n"
+
+
+def _refuse_fixed_batch(model: Path, signature: Signature) -> None:
+    for spec in signature.inputs:
+        if spec.shape[:1] != (-1,):
+            raise ConfigError(
+                f"{model.name}: input `{spec.name}` has shape {list(spec.shape)}; its first axis, the batch, is fixed.",
+                "export the model with a dynamic batch axis",
+            )
 
 
 def _relative(model: Path, directory: Path) -> str:
@@ -99,8 +147,12 @@ def _from_npz(data: Path, signature: Signature) -> dict[str, np.ndarray]:
     try:
         with np.load(data, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{data} cannot be read as .npz: {error}", "save it again with numpy.savez") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no {data}.", "name an .npz or .csv file that exists with --data") from error
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{data} is not a readable .npz archive.", "save it again with `numpy.savez`, without object arrays"
+        ) from error
     arrays = {}
     for spec in signature.inputs:
         source = spec.name if spec.name in found else ("X" if len(signature.inputs) == 1 and "X" in found else None)
@@ -119,28 +171,12 @@ def _from_csv(data: Path, signature: Signature) -> dict[str, np.ndarray]:
         raise UsageError(
             f"The model has {len(signature.inputs)} inputs; a CSV file can hold one.", "pass --data as .npz instead"
         )
-    try:
-        with data.open(newline="") as file:
-            header, *lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(
-            f"{data} cannot be read as CSV: {error}", "give it a header line and one row a line"
-        ) from error
-    if not lines:
-        raise ConfigError(f"{data} has a header but no rows.", "add labelled rows")
-    at = next((header.index(name) for name in header if name.strip().lower() in LABEL_NAMES), len(header) - 1)
-    try:
-        features = np.array([[float(cell) for i, cell in enumerate(line) if i != at] for line in lines])
-    except ValueError as error:
-        raise ConfigError(
-            f"{data}: a feature is not a number: {error}", "encode features as the model takes them"
-        ) from error
-    labels = [line[at] for line in lines]
-    expected = np.array([int(x) for x in labels]) if all(x.lstrip("-").isdigit() for x in labels) else np.array(labels)
-    return {signature.inputs[0].name: _fitted(features, signature.inputs[0], data), "expected": expected}
+    table = read_table(data)
+    arrays = {signature.inputs[0].name: _fitted(table.features, signature.inputs[0], data, table.described)}
+    return arrays | {"expected": table.labels}
 
 
-def _fitted(array: np.ndarray, spec: TensorSpec, data: Path) -> np.ndarray:
+def _fitted(array: np.ndarray, spec: TensorSpec, data: Path, described: str = "") -> np.ndarray:
     """The array in the model's dtype, its shape checked axis by axis (-1 fits any)."""
     wanted = (array.shape[0], *spec.shape[1:])
     fits = array.ndim == len(spec.shape) and all(
@@ -148,7 +184,8 @@ def _fitted(array: np.ndarray, spec: TensorSpec, data: Path) -> np.ndarray:
     )
     if not fits:
         raise ConfigError(
-            f"{data}: `{spec.name}` has shape {list(array.shape)}; the model takes {list(spec.shape)} (-1: any).",
-            f"give each row the shape {list(spec.shape[1:])}",
+            f"{data}: `{spec.name}` has shape {list(array.shape)}{described}; the model takes {list(spec.shape)} "
+            "(-1: any).",
+            f"give each row the shape {list(spec.shape[1:])}" + (", and a label column beside it" if described else ""),
         )
     return array.astype(NUMPY_TYPES[spec.datatype])

@@ -179,6 +179,7 @@ def _measured(
             f"{model.path} has no label output, so its accuracy cannot be measured.",
             "name it with services.<name>.model.predict.label or .probabilities, or remove `quality`",
         )
+    _refuse_other_labels(model, predictions, golden.expected)
     loss = floor.not_worse_than_live_by if floor else None
     verdict, reason, quality = judge_quality(
         predictions,
@@ -188,6 +189,16 @@ def _measured(
         not_below=live.value - loss if live and loss is not None else None,
     )
     return quality, verdict, reason
+
+
+def _refuse_other_labels(model: Model, predictions: Array, expected: Array) -> None:
+    """Names held against numbers would never agree, and the model would look useless."""
+    if predictions.dtype.kind in "iub" and expected.dtype.kind == "U" and not np.char.isdigit(expected).all():
+        raise ConfigError(
+            f"{model.golden}: `expected` holds names such as `{expected[0]}`, but {model.path} answers with numbers "
+            f"such as {predictions[0]}.",
+            "save the labels as the model numbers them",
+        )
 
 
 def _predicted_labels(model: Model, signature: Signature, answers: Mapping[str, Array]) -> Array | None:

@@ -104,6 +104,25 @@ def test_a_file_that_is_no_configuration_is_refused(file: Path, text: str) -> No
         config.load(file)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("10.0.0.0/8", "300.0.0.0/0", "no range of IPv4 addresses"),
+        ("10.0.0.0/8", "10.0.0.1/8", "no range of IPv4 addresses"),
+        ("project: digits", "project: digits\ncost: {notify: [nobody]}", "cost.notify.0"),
+        ("project: digits", "project: digits\nproject: letters", "`project` stands twice"),
+    ],
+)
+def test_values_that_aws_or_yaml_would_take_wrongly_are_refused(file: Path, old: str, new: str, says: str) -> None:
+    """Addresses that are none, and a key that stands twice."""
+    change(file, old, new)
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in str(caught.value)
+
+
 def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
     """The remedy is `onnxship init`."""
     with pytest.raises(ConfigError) as caught:

@@ -70,7 +70,7 @@ def test_a_fixed_batch_is_explained(tmp_path: Path) -> None:
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     """An object array would run code on loading; it is refused instead."""
-    with pytest.raises(ConfigError, match=r"cannot be read as \.npz"):
+    with pytest.raises(ConfigError, match=r"is not a readable \.npz"):
         load_golden(saved(tmp_path, X=np.array([{}] * 40, dtype=object)), SIGNATURE)
 
 
@@ -80,7 +80,7 @@ def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "golden.npz"
     path.write_bytes(content)
 
-    with pytest.raises(ConfigError, match=r"cannot be read as \.npz"):
+    with pytest.raises(ConfigError, match=r"is not a readable \.npz"):
         load_golden(path, SIGNATURE)
 
 

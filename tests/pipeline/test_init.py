@@ -1,13 +1,14 @@
 """`init`: labelled rows become golden inputs in the model's own shape and type, or are refused by name."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline import config
 from pipeline.errors import ConfigError, UsageError
-from pipeline.results import Signature, TensorSpec
+from pipeline.results import Quality, Signature, TensorSpec
 from pipeline.stages.init import init, read_labelled
 
 ONE_INPUT = Signature((TensorSpec("X", "FP32", (-1, 2)),), (TensorSpec("label", "INT64", (-1,)),), 10, 22)
@@ -17,6 +18,13 @@ TWO_INPUTS = Signature((TensorSpec("a", "FP32", (-1, 2)), TensorSpec("b", "INT64
 def csv(path: Path, header: str, row: str, rows: int = 40) -> Path:
     path.write_text("\n".join([header, *[row] * rows]) + "\n")
     return path
+
+
+def written(directory: Path, signature: Signature, **options: Any) -> None:
+    """What `init` writes for a model that nobody measured, unless `measure` is given."""
+    model, measure = options.pop("model", Path("m.onnx")), options.pop("measure", lambda _: None)
+    where = {"directory": directory, "name": "tiny", "account": "111122223333", "region": "eu-west-1"}
+    init(model, signature, measure, **({"data": None} | where | options))
 
 
 def test_a_csv_gives_features_in_order_and_the_last_column_as_label(tmp_path: Path) -> None:
@@ -46,8 +54,7 @@ def test_an_npz_has_an_array_for_each_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "row", "says"),
     [
-        ("f1,f2,kind", "1,,3", "not a number"),
-        ("f1,f2,kind", "1,red,3", "not a number"),
+        ("f1,f2,kind", "1,red,3", "not a finite number"),
         ("f1,f2,f3,kind", "1,2,3,4", r"shape \[40, 3\]"),
     ],
 )
@@ -75,18 +82,79 @@ def test_a_broken_npz_is_refused(tmp_path: Path) -> None:
     """Any other file under that name."""
     (tmp_path / "d.npz").write_bytes(b"not a zip")
 
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"not a readable \.npz"):
         read_labelled(tmp_path / "d.npz", ONE_INPUT)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["1,2,3"] * 40, "only numbers"),
+        (["f1;f2;kind", *["1;2;3"] * 40], "separates its columns with ';'"),
+        (["f1", *["1"] * 40], "one column"),
+        (["f1,f2,kind", "1,2,3", "1,2", *["1,2,3"] * 40], "line 3: 2 cells under a header of 3"),
+        (["f1,f2,kind", *["1,2,3"] * 3, "1,,3"], "line 5: column `f2` is empty"),
+        (["f1,f2,kind", "1,NA,3"], "line 2: column `f2` holds `NA`"),
+        (["f1,f2,kind", "1,1e400,3"], "line 2: column `f2` holds `1e400`, not a finite number"),
+        (["f1,f2,kind", "1,2,"], "line 2: the label is empty"),
+        ([""], "is empty"),
+    ],
+)
+def test_what_is_no_table_is_refused_by_line_and_column(tmp_path: Path, lines: list[str], says: str) -> None:
+    """A person finds the cell."""
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(ConfigError) as caught:
+        read_labelled(tmp_path / "d.csv", ONE_INPUT)
+
+    assert says in caught.value.what
+
+
+def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None:
+    """As spreadsheets write them."""
+    (tmp_path / "d.csv").write_bytes(("\ufefff1,f2,kind\n" + "1,2,3\n" * 40 + "\n\n").encode())
+
+    assert 40 == len(read_labelled(tmp_path / "d.csv", ONE_INPUT)["X"])
+
+
+def test_a_fixed_batch_axis_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """Rows could not be sent in batches."""
+    fixed = Signature((TensorSpec("X", "FP32", (1, 2)),), (), 10, 22)
+
+    with pytest.raises(ConfigError, match="is fixed"):
+        written(tmp_path / "new", fixed)
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_publish_would_refuse_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A second `init` is not in the way of itself."""
+
+    def refuse(path: Path) -> Quality | None:
+        raise ConfigError("labels do not fit", "correct them")
+
+    with pytest.raises(ConfigError, match="labels do not fit"):
+        written(tmp_path / "new", ONE_INPUT, data=csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3"), measure=refuse)
+
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_floor_is_what_the_model_reaches_less_a_little(tmp_path: Path) -> None:
+    """A model like today's passes; a much worse one does not."""
+    data = csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3")
+    written(tmp_path, ONE_INPUT, data=data, measure=lambda _: Quality("accuracy", 0.8567, 0.0, 40))
+
+    quality = config.load(tmp_path / "onnxship.yaml").services["tiny"].model.quality
+    assert quality is not None
+    assert 0.83 == quality.at_least
 
 
 def test_the_file_that_init_writes_is_a_valid_configuration(tmp_path: Path) -> None:
     """With data and without; the model's path is relative where it lies below the file."""
-    model = tmp_path / "models" / "m.onnx"
     data = csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3")
-    common = {"name": "tiny", "account": "111122223333", "region": "eu-west-1"}
 
-    init(model, ONE_INPUT, data=data, directory=tmp_path / "a", **common)
-    init(model, ONE_INPUT, data=None, directory=tmp_path, **common)
+    written(tmp_path / "a", ONE_INPUT, data=data, measure=lambda _: Quality("accuracy", 0.95, 0.0, 40))
+    written(tmp_path, ONE_INPUT, model=tmp_path / "models" / "m.onnx")
 
     with_data, without = config.load(tmp_path / "a/onnxship.yaml"), config.load(tmp_path / "onnxship.yaml")
     assert with_data.services["tiny"].model.quality is not None

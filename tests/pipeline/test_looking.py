@@ -166,6 +166,15 @@ def test_logs_that_are_followed_show_each_line_once(config, aws, clock):
     assert sorted(first) == ["t1 started", "t2 started"]
 
 
+def test_doctor_loads_the_model_and_reads_the_golden_inputs(config, aws):
+    """Not their size: what `publish` would refuse is refused here."""
+    checks = {check.name: check for check in doctor(config, aws).checks}
+
+    assert checks["tiny: model"].detail.startswith("model.onnx, ")
+    assert "opset" in checks["tiny: model"].detail
+    assert checks["tiny: golden inputs"].detail == "40 rows"
+
+
 def test_doctor_reports_every_check_and_a_remedy_for_each_that_fails(config, aws, registry_stack, project):
     """A missing model does not hide the checks after it."""
     (project / "model.onnx").unlink()
@@ -173,9 +182,8 @@ def test_doctor_reports_every_check_and_a_remedy_for_each_that_fails(config, aws
     checks = {check.name: check for check in doctor(config, aws).checks}
 
     assert not checks["tiny: model"].ok
-    assert "services.tiny.model.path" in checks["tiny: model"].remedy
+    assert "services.<name>.model.path" in checks["tiny: model"].remedy
     assert checks["identity"].ok
-    assert checks["tiny: golden inputs"].detail == "X [40, 4], expected [40]"
     assert checks[f"stack {registry_stack}"].detail == "CREATE_COMPLETE"
     assert checks["stack demo-test-network"].ok
     assert all(check.remedy for check in checks.values() if not check.ok)
