@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.results import Finding, Quality, Scanned, Verdict
+from pipeline.words import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -56,7 +57,8 @@ def judge_findings(
     blocking = tuple(f for f in severe if f.id not in valid)
     ignored = tuple(replace(f, ignored_reason=valid[f.id]) for f in severe if f.id in valid)
     kind = f"{fail_on} or worse{', with a fix available' if only_fixable else ''}"
-    reason = f"{len(blocking)} of {len(findings)} findings block ({kind}); {len(ignored)} are ignored by rule"
+    said = f"{len(blocking)} of {counted(len(findings), 'finding')} {'blocks' if len(blocking) == 1 else 'block'}"
+    reason = f"{said} ({kind}); {counted(len(ignored), 'is', 'are')} ignored by rule"
     return Scanned(image_digest, status, Verdict.FAIL if blocking else Verdict.PASS, reason, counts, blocking, ignored)
 
 
@@ -75,9 +77,9 @@ def judge_quality(
     rows = len(expected)
     right = int(np.count_nonzero(_labels(predictions) == _labels(expected))) if rows else 0
     quality = Quality(metric, right / rows if rows else 0.0, at_least, rows)
-    said = f"{metric} {quality.value:.4f} on {rows} rows"
+    said = f"{metric} {quality.value:.4f} on {counted(rows, 'row')}"
     if rows == 0 or len(predictions) != rows:
-        return Verdict.INCONCLUSIVE, f"{len(predictions)} predictions for {rows} labels", quality
+        return Verdict.INCONCLUSIVE, f"{counted(len(predictions), 'prediction')} for {counted(rows, 'label')}", quality
     if quality.value < at_least:
         return Verdict.FAIL, f"{said} is below {at_least:g}", quality
     if not_below is not None and quality.value < not_below:
@@ -111,7 +113,8 @@ def judge_parity(
     if faults:
         return Verdict.FAIL, "; ".join(faults), numbers
     rows = len(next(iter(expected.values())))
-    return Verdict.PASS, f"{len(expected)} outputs equal ONNX Runtime's own on {rows} rows", numbers
+    equal = counted(len(expected), "output equals", "outputs equal")
+    return Verdict.PASS, f"{equal} ONNX Runtime's own on {counted(rows, 'row')}", numbers
 
 
 def _difference(expected: Array, answered: Array | None, rtol: float, atol: float) -> tuple[str, float | None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigError
+from pipeline.words import counted
 
 NO_GIT = "nogit"
 
@@ -43,7 +44,7 @@ def identify(directory: Path, paths: Sequence[Path], *, sha: str | None = None) 
     if status.returncode != 0:
         return GitIdentity(sha or found.stdout.strip(), (), f"git status: {status.stderr.strip()}")
     changed = _changed(status.stdout)
-    why = f"{len(changed)} files are not committed" if changed else ""
+    why = f"{counted(len(changed), 'file is', 'files are')} not committed" if changed else ""
     return GitIdentity(sha or found.stdout.strip(), changed, why)
 
 
