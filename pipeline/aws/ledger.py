@@ -17,7 +17,7 @@ from pipeline.aws.session import Aws
 from pipeline.errors import GateRefused, Locked, PipelineError, RolledBack, StateUnknown, UsageError
 from pipeline.results import Outcome, Pointer, Record
 
-RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")  # a leading dash would read as an option
 FORMAT = "onnxship.release/1"
 
 
@@ -28,9 +28,10 @@ def release_id_for(now: datetime, git_sha: str) -> str:
 
 def check_release_id(release_id: str) -> str:
     """The id itself. Raises UsageError when S3 keys or tags could not carry it."""
-    if not RELEASE_ID.fullmatch(release_id) or set(release_id) == {"."}:
+    if not RELEASE_ID.fullmatch(release_id):
         raise UsageError(
-            f"`{release_id}` is no release id: 1 to 64 letters, digits, dots, dashes and underscores.",
+            f"`{release_id}` is no release id: 1 to 64 letters, digits, dots, dashes and underscores, "
+            "the first of them a letter or digit.",
             "choose another with `--release ID`, or leave it out",
         )
     return release_id

@@ -30,9 +30,9 @@ def test_the_default_release_id_is_time_and_commit():
     assert release_id_for(datetime(2026, 11, 21, 5, 6, 7, tzinfo=UTC), "0123456789abcdef") == "20261121-050607-0123456"
 
 
-@pytest.mark.parametrize("bad", ["", "a/b", "x" * 65, "é", "..", "a b"])
+@pytest.mark.parametrize("bad", ["", "a/b", "x" * 65, "é", "..", "a b", "-x", ".x"])
 def test_a_release_id_that_s3_or_tags_cannot_carry_is_refused(bad):
-    """Also `..`, which would be a path."""
+    """Also `..`, which would be a path, and a leading dash, which `rollback` would read as an option."""
     with pytest.raises(UsageError):
         check_release_id(bad)
 
