@@ -20,6 +20,7 @@ from pipeline.stages import doctor as doctor_stage
 from pipeline.stages import history as history_stage
 from pipeline.stages import logs as logs_stage
 from pipeline.stages import status as status_stage
+from pipeline.words import counted
 
 
 def add_to(cli: click.Group) -> None:
@@ -94,7 +95,7 @@ def doctor(run: Run) -> None:
     failed = [check for check in checkup.checks if not check.ok]
     if failed:
         raise ConfigError(
-            f"{len(failed)} of {len(checkup.checks)} checks failed.",
+            f"{len(failed)} of {counted(len(checkup.checks), 'check')} failed.",
             failed[0].remedy,
             details=tuple(f"{check.name}: {check.detail}" for check in failed),
         )
@@ -152,7 +153,7 @@ def destroy(config_path: Path, env: str | None, output: str, everything: bool, d
     config = configuration.load(config_path, env)
     run = Run(config, next(iter(config.services)), output)
     if dry_run:
-        names = [name for name, _ in destroy_stage.stacks_of(config, everything)]
+        names = destroy_stage.destroy_plan(config, run.aws, everything=everything)
         run.show(Destroyed(tuple(StackChange(name, "would-delete") for name in names), ()))
         return
     confirm(run, f"Delete every stack of {config.project}" + (" and ALL ITS DATA" if everything else ""), yes)
