@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from model_service import protocol
 from model_service.access_log import REQUEST_ID_KEY, AccessLog, fields
-from model_service.errors import RequestRefused
+from model_service.errors import RequestRefused, UserCodeFailed
 from model_service.loading import Served
 from model_service.openapi import describe
 from model_service.predict import predict
@@ -149,7 +149,8 @@ def add_error_answers(app: FastAPI) -> None:
     async def refused(request: Request, error: RequestRefused) -> Response:
         if error.status == 500:
             request_id = request.scope.get(REQUEST_ID_KEY)
-            logger.error("%s", error.message, exc_info=error.__cause__, extra=fields(request_id=request_id))
+            words = error.for_log if isinstance(error, UserCodeFailed) else error.message
+            logger.error("%s", words, exc_info=error.__cause__, extra=fields(request_id=request_id))
         headers = {"retry-after": str(error.retry_after_s)} if error.retry_after_s else None
         return _error(error.status, error.message, headers)
 

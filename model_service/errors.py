@@ -18,7 +18,12 @@ class RequestRefused(Exception):
 
 
 class UserCodeFailed(RequestRefused):
-    """The user's own service.py raised, or gave back what cannot be used."""
+    """The user's own service.py raised, or gave back what cannot be used.
 
-    def __init__(self, message: str) -> None:
+    The caller is told the exception's type; its text may hold what is nobody's business and is for the log alone.
+    """
+
+    def __init__(self, message: str, raised: Exception | None = None) -> None:
         super().__init__(500, message)
+        text = str(raised) if raised else ""
+        self.for_log = f"{message}: {text}" if text else message

@@ -107,6 +107,13 @@ def _by_name(model: Model, row: msgspec.Raw) -> dict[str, msgspec.Raw]:
     """A row's raw arrays by input name; a bare array belongs to a model's only input."""
     if len(model.inputs) == 1 and bytes(memoryview(row)[:1]) != b"{":
         return {model.inputs[0].name: row}
+    if bytes(memoryview(row)[:1]) != b"{":
+        names = [spec.name for spec in model.inputs]
+        form = ", ".join(f'"{name}": [...]' for name in names)
+        listed = " and ".join(f"`{name}`" for name in names)
+        raise RequestRefused(
+            400, f"this model has {len(names)} inputs, {listed}: a row is an object of them, {{{form}}}"
+        )
     arrays = decode_json(bytes(memoryview(row)), dict[str, msgspec.Raw])
     check_names(arrays, model.inputs)
     return arrays

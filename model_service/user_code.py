@@ -10,11 +10,13 @@ They run in worker threads, several at once.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ from model_service.errors import StartRefused, UserCodeFailed
 from model_service.tensors import Array
 
 FILE_NAME = "service.py"
+HOOKS = ("startup", "preprocess", "postprocess")
+SIMILARITY = 0.85  # difflib's ratio; `preprocess` and `postprocess` themselves are 0.76 alike
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,22 @@ class UserCode:
 
 
 def load_user_code(directory: Path) -> UserCode:
-    """The functions of `directory`/service.py, none without one. Raises StartRefused if it cannot be imported."""
+    """The functions of `directory`/service.py, none without one.
+
+    Raises StartRefused if it cannot be imported or has none of the three; warns of a name that is almost one of them.
+    """
     path = directory / FILE_NAME
     if not path.is_file():
         return UserCode()
     module = _import(path)
-    functions = {name: getattr(module, name, None) for name in ("startup", "preprocess", "postprocess")}
+    functions = {name: getattr(module, name, None) for name in HOOKS}
+    similar = _similar_names(module)
+    if all(function is None for function in functions.values()):
+        raise StartRefused(
+            f"{FILE_NAME} defines none of {', '.join(HOOKS)}" + "".join(f"; {words}" for words in similar)
+        )
+    for words in similar:
+        logger.warning("%s: %s", FILE_NAME, words)
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise StartRefused(f"{FILE_NAME}: `{name}` is not a function")
@@ -64,7 +80,7 @@ def call_preprocess(
     try:
         inputs = preprocess(body, content_type)
     except Exception as error:
-        raise UserCodeFailed(f"{FILE_NAME} preprocess failed: {type(error).__name__}") from error
+        raise UserCodeFailed(f"{FILE_NAME} preprocess failed: {type(error).__name__}", error) from error
     if not isinstance(inputs, Mapping) or not all(isinstance(array, np.ndarray) for array in inputs.values()):
         raise UserCodeFailed(f"{FILE_NAME} preprocess did not return a dict of numpy arrays")
     return dict(inputs)
@@ -77,10 +93,21 @@ def call_postprocess(
     try:
         answer = postprocess(outputs)
     except Exception as error:
-        raise UserCodeFailed(f"{FILE_NAME} postprocess failed: {type(error).__name__}") from error
+        raise UserCodeFailed(f"{FILE_NAME} postprocess failed: {type(error).__name__}", error) from error
     if not isinstance(answer, Mapping):
         raise UserCodeFailed(f"{FILE_NAME} postprocess did not return a dict")
     return dict(answer)
+
+
+def _similar_names(module: ModuleType) -> list[str]:
+    """In words, the module's own functions that are called almost as one of the hooks that it lacks."""
+    missing = [name for name in HOOKS if not hasattr(module, name)]
+    own = [name for name, value in vars(module).items() if isinstance(value, FunctionType) and name not in HOOKS]
+    return [
+        f"`{name}` is not called: did you mean `{close[0]}`?"
+        for name in own
+        if not name.startswith("_") and (close := get_close_matches(name, missing, 1, SIMILARITY))
+    ]
 
 
 def _import(path: Path) -> ModuleType:

@@ -114,3 +114,10 @@ def test_refuses_malformed_requests(digits: Service, body: Any, words: str) -> N
     reply = digits.post("/predict", body)
     assert (400, ["error"]) == (reply.status, list(reply.json))
     assert words in reply.json["error"]
+
+
+@pytest.mark.parametrize("body", [{"input": [1, 2, 3, 4]}, {"inputs": [[1, 2], [3, 4]]}, {"input": 7}])
+def test_names_the_inputs_that_a_row_needs(adder: Service, body: Any) -> None:
+    """A bare array for a model with several inputs is refused with their names, in the form that is wanted."""
+    words = 'this model has 2 inputs, `a` and `b`: a row is an object of them, {"a": [...], "b": [...]}'
+    assert (400, {"error": words}) == ((reply := adder.post("/predict", body)).status, reply.json)

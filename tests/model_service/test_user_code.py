@@ -88,7 +88,16 @@ def test_keeps_the_stack_for_the_log(launch: Launch, manifest: Path) -> None:
     reply = service.post("/predict", {"input": {"a": [1, 2], "b": [3, 4]}})
     stacks = [line["stack"] for line in service.log() if "stack" in line]
     assert ["RuntimeError: a secret"] == [stack.splitlines()[-1] for stack in stacks]
+    assert "service.py postprocess failed: RuntimeError: a secret" in [line["message"] for line in service.log()]
     assert b"secret" not in reply.body
+
+
+def test_warns_of_a_function_that_is_almost_a_hook(launch: Launch, manifest: Path) -> None:
+    """A misspelt hook beside a right one is served without it, and the log says so; a helper's own name is none."""
+    code = "def startup(): pass\ndef postproces(outputs): return {}\ndef _preproces(): pass\ndef process(): pass"
+    service = launch(manifest, code=code).wait_ready()
+    warnings = [line["message"] for line in service.log() if line["level"] == "warning"]
+    assert ["service.py: `postproces` is not called: did you mean `postprocess`?"] == warnings
 
 
 @pytest.mark.parametrize(
@@ -97,6 +106,8 @@ def test_keeps_the_stack_for_the_log(launch: Launch, manifest: Path) -> None:
         ("import nothing_of_this_name", "service.py cannot be imported: ModuleNotFoundError"),
         ("def startup(): raise ValueError('no licence')", "service.py startup failed: ValueError: no licence"),
         ("preprocess = 7", "service.py: `preprocess` is not a function"),
+        ("x = 7", "service.py defines none of startup, preprocess, postprocess"),
+        ("def postproces(outputs): return {}", "postprocess; `postproces` is not called: did you mean `postprocess`?"),
     ],
 )
 def test_a_broken_service_py_never_becomes_ready(launch: Launch, manifest: Path, code: str, words: str) -> None:
