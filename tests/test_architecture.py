@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},
     "pipeline.aws.session": PIPELINE_BASE | {"pipeline.config", "boto3", "botocore"},
     **dict.fromkeys(PARTS, BELOW | PARTS),
+    "pipeline.building.requirements": PIPELINE_BASE | {"packaging"},
     "pipeline.onnx_model": PIPELINE_BASE | {"numpy", "onnx", "onnxruntime", "google.protobuf"},
     "pipeline.template_checks": {"pipeline.template_checks", "yaml"},
     "pipeline.templates": PIPELINE_BASE | {"pipeline.config", "pipeline.template_checks", "yaml"},

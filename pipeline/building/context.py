@@ -12,6 +12,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from pipeline.building.user_code import check_user_code
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 
@@ -61,7 +62,8 @@ class BuildContext:
 def build_context(config: Config, service: str) -> BuildContext:
     """The context of a service's image: our server with the user's service.py, or a directory with a Dockerfile.
 
-    Raises ConfigError when the directory or the Dockerfile is missing, or the builder cannot build it.
+    Raises ConfigError when the directory or the Dockerfile is missing, service.py is faulty, or the builder cannot
+    build it.
     """
     image = config.services[service].image
     directory = config.file(image.context)
@@ -119,6 +121,7 @@ def _user_files(directory: Path) -> Iterator[ContextFile]:
     """service.py with the Python files and the requirements.txt beside it; nothing when there is no service.py."""
     if not (directory / USER_CODE).is_file():
         return
+    check_user_code(directory / USER_CODE)
     beside = [*directory.glob("*.py"), directory / USER_REQUIREMENTS]
     for path in beside:
         if path.is_file():

@@ -16,8 +16,9 @@ from pipeline import stacks
 from pipeline.aws import ecr, oci_registry
 from pipeline.aws.session import Aws
 from pipeline.building import docker, docker_settings, git
-from pipeline.building.context import BuildContext, build_context
+from pipeline.building.context import USER_REQUIREMENTS, BuildContext, build_context
 from pipeline.building.oci import MANIFEST_TYPE, oci_image
+from pipeline.building.requirements import check_installed
 from pipeline.config import Config
 from pipeline.errors import ConfigError, StateUnknown
 from pipeline.results import Built
@@ -50,11 +51,14 @@ def build(
     """Build and push the service's image, or find the one that is there already.
 
     `git_sha` stands for the commit where there is no repository (a source archive in CI). Raises ConfigError for an
-    uncommitted tree unless `allow_dirty`, and for an image that is not linux/amd64. With `dry_run` nothing is built
+    uncommitted tree unless `allow_dirty`, for an image that is not linux/amd64, and for requirements that the `layers`
+    builder does not find on this machine. With `dry_run` nothing is built
     or tagged; `image_digest` is empty when there is no such image yet.
     """
     del clock  # every stage is called alike; nothing here waits
     context = build_context(config, service)
+    if context.builder == "layers":
+        _check_requirements(context, on_progress)
     identity = git.identify(config.directory, _release_paths(config, service, context), sha=git_sha)
     if not allow_dirty:
         git.refuse_dirty(identity)
@@ -118,12 +122,19 @@ def _build_and_push(context: BuildContext, repository: Repository, tag: str) -> 
     return digest
 
 
+def _check_requirements(context: BuildContext, on_progress: Callable[[str], None]) -> None:
+    """Say which packages the tasks will have; an image that is reused has this machine's just as well."""
+    for file in context.files:
+        if file.path == USER_REQUIREMENTS:
+            packages = ", ".join(check_installed(file.content.decode(errors="replace"))) or "none"
+            on_progress(
+                "WARNING: the `layers` builder installs nothing of requirements.txt; the tasks use this machine's "
+                f"packages: {packages}"
+            )
+
+
 def _push_layers(context: BuildContext, repository: Repository, login: oci_registry.Registry, tag: str) -> str:
     oci_registry.refuse_remote(login)
-    if any(file.path == "requirements.txt" for file in context.files):
-        repository.on_progress(
-            "requirements.txt is not installed by the `layers` builder: this machine's own packages are used"
-        )
     image = oci_image(context.files)
     repository.on_progress(f"{len(context.files)} files in one layer of {len(image.layer.content)} bytes")
     oci_registry.push(login, repository.name, (image.layer, image.config), image.manifest, MANIFEST_TYPE, tag)

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.aws import ecr, oci_registry
@@ -81,7 +82,7 @@ def test_the_same_content_of_another_commit_is_reused(ready: Cloud) -> None:
 
 def test_uncommitted_code_is_refused_by_name(ready: Cloud) -> None:
     """A changed service.py could not be found again: the error names it."""
-    (ready.config.directory / "service.py").write_text("changed = True\n")
+    (ready.config.directory / "service.py").write_text("def startup(): ...\n")
 
     with pytest.raises(ConfigError) as caught:
         built(ready)
@@ -91,7 +92,7 @@ def test_uncommitted_code_is_refused_by_name(ready: Cloud) -> None:
 
 def test_an_allowed_dirty_tree_says_so_in_its_tag(ready: Cloud) -> None:
     """With allow_dirty the tag ends in -dirty."""
-    (ready.config.directory / "service.py").write_text("changed = True\n")
+    (ready.config.directory / "service.py").write_text("def startup(): ...\n")
 
     assert built(ready, allow_dirty=True).tag.endswith("-dirty")
 
@@ -120,6 +121,34 @@ def test_a_dry_run_builds_nothing(ready: Cloud) -> None:
     assert (image.image_digest, image.reused) == ("", False)
     assert "would build and push" in ready.lines[-1]
     assert built(ready).reused is False
+
+
+def test_requirements_that_this_machine_lacks_are_refused(ready: Cloud) -> None:
+    """The layers builder installs nothing: every line that is not satisfied here is named before anything is pushed."""
+    (ready.config.directory / "requirements.txt").write_text(
+        "numpy==1.0.0\nno-such-package  # ours\n-r more.txt\n--index-url https://example.com\nnumpy>=2 \\\n  --hash=x\n"
+    )
+
+    with pytest.raises(ConfigError, match="runs with this machine's packages") as caught:
+        built(ready, allow_dirty=True)
+
+    assert caught.value.details == (
+        f"numpy==1.0.0 is not what is installed ({np.__version__})",
+        "no-such-package is not installed",
+        "`-r more.txt` is not a requirement that can be checked",
+    )
+    assert "pip install -r requirements.txt" in caught.value.remedy
+
+
+def test_the_packages_that_layers_do_not_hold_are_named_aloud(ready: Cloud) -> None:
+    """A warning says what the tasks will run with, also when the image is there already; markers are obeyed."""
+    (ready.config.directory / "requirements.txt").write_text("numpy>=2\ntorch; python_version < '3'\n")
+    first = built(ready, allow_dirty=True)
+    ready.lines.clear()
+
+    assert (False, True) == (first.reused, built(ready, allow_dirty=True).reused)
+    words = "the `layers` builder installs nothing of requirements.txt; the tasks use this machine's packages"
+    assert f"WARNING: {words}: numpy {np.__version__}" == ready.lines[0]
 
 
 def test_without_a_registry_the_remedy_is_bootstrap(cloud: Cloud) -> None:

@@ -28,7 +28,7 @@ def paths(context: BuildContext) -> set[str]:
 def test_the_default_context_is_the_server_with_the_users_code(config: Config, project: Path) -> None:
     """Without a Dockerfile the image is model_service, service.py and what stands beside it."""
     (project / "helper.py").write_text("x = 1\n")
-    (project / "requirements.txt").write_text("scipy\n")
+    (project / "requirements.txt").write_text("numpy\n")
     (project / "notes.md").write_text("not code\n")
 
     context = build_context(config, SERVICE)
@@ -51,7 +51,7 @@ def test_the_digest_follows_the_content(config: Config, project: Path) -> None:
     """The same files give the same digest; a changed byte, another base or builder give another."""
     first = build_context(config, SERVICE).digest
     again = build_context(config, SERVICE).digest
-    (project / "service.py").write_text("changed = True\n")
+    (project / "service.py").write_text("def startup(): ...\n")
     changed = build_context(config, SERVICE).digest
 
     assert first == again
