@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from pipeline.config import Config
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import AwsError, ConfigError, PipelineError, UsageError
 from pipeline.results import (
     Alarmed,
     Built,
@@ -134,9 +135,24 @@ class Release:
     def put_into_production(self) -> RolledOut:
         """The service's stacks and the gated deployment: one and the same when the service is created."""
         definition = self.result("register", TaskDefinition)
+        self._refuse_unknown_domain()
         rolled_out = self._roll_out(definition) if is_deployed(self.run) else self._create_service(definition)
         self.draft.note("rollout", asdict(rolled_out), deployment_arn=rolled_out.deployment_arn)
         return rolled_out
+
+    def _refuse_unknown_domain(self) -> None:
+        """The gate calls the service by its domain, so that name must lead somewhere before the first release."""
+        domain = self.run.config.edge.domain
+        if not domain:
+            return
+        try:
+            socket.getaddrinfo(domain, None)
+        except OSError as error:
+            target = outputs(self.run.aws, self.run.config.stack_name("cluster"))["LoadBalancerDnsName"]
+            raise ConfigError(
+                f"edge.domain {domain} does not resolve ({error.strerror}).",
+                f"make a CNAME record for it to {target}, then run `onnxship ship --release {self.id}`: it goes on",
+            ) from error
 
     def gates(self) -> list[Gate]:
         """Golden inputs, then Locust, on whatever target they are given."""
@@ -164,12 +180,19 @@ class Release:
     def close(self, outcome: Outcome, reason: str, **facts: Any) -> Record:
         """Write the record; a release that is live also gets its image tag, which lifecycle rules keep."""
         now = self.run.clock.now().isoformat()
+        record = self.ledger.close(self.draft, outcome, reason, finished_at=now, **facts)
         if outcome is Outcome.LIVE:
-            built = self.result("build", Built)
+            self._tag_image(f"release-{self.run.service}-{self.id}")
+        return record
+
+    def _tag_image(self, tag: str) -> None:
+        """Keep the image by name as well; the release is live and recorded, so a failure here is only said."""
+        try:
             repository = outputs(self.run.aws, self.run.config.stack_name("registry"))["RepositoryName"]
-            manifest = ecr.get_manifest(self.run.aws, repository, built.image_digest)
-            ecr.put_tag(self.run.aws, repository, manifest, f"release-{self.id}")
-        return self.ledger.close(self.draft, outcome, reason, finished_at=now, **facts)
+            manifest = ecr.get_manifest(self.run.aws, repository, self.result("build", Built).image_digest)
+            ecr.put_tag(self.run.aws, repository, manifest, tag)
+        except AwsError as error:
+            self.run.progress(f"WARNING: the image could not be tagged {tag}: {error.what}")
 
     def result(self, stage: str, kind: type[T]) -> T:
         """An earlier stage's result. Raises UsageError when that stage has not run for this release."""
@@ -183,7 +206,16 @@ class Release:
 
     def _roll_out(self, definition: TaskDefinition) -> RolledOut:
         self.intend("deploy service, observability")
-        deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn)
+        update = rollout_stage.UpdateRollout(
+            self.run.config,
+            self.run.aws,
+            self.run.clock,
+            self._gates_of_live(),
+            self.run.service,
+            self.run.progress,
+            self.intend,
+        )
+        deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn, follow=update.step)
         self.draft.note("service", asdict(deployed))
         return rollout_stage.rollout(
             self.run.config,
@@ -222,6 +254,7 @@ class Release:
         except PipelineError:
             if first.refused:
                 return first.finish()
+            first.abandon()
             raise
         except BaseException:
             first.abandon()
@@ -232,6 +265,14 @@ class Release:
     def _note_gate(self, gate: GateResult) -> None:
         earlier = self.draft.content["results"].get("gates", {})
         self.draft.note("gates", earlier | {gate.name: asdict(gate)})
+
+    def _gates_of_live(self) -> list[Gate]:
+        """For a deployment of what serves already: its own golden inputs."""
+        live = self._live_record()
+        if live is None:
+            return []
+        model = fetch_published(self.run, published_of(live))
+        return [golden_gate(self.run, live.release_id, model)]
 
     def _model(self) -> PinnedModel:
         return fetch_published(self.run, self.result("publish", Published))

@@ -241,6 +241,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _the_gate_can_reach_the_test_listener(self) -> Config:
+        if self.edge.certificate_arn and not self.edge.domain:
+            raise ValueError(
+                "edge: certificate_arn without domain: a certificate is made out to a name; set edge.domain to it"
+            )
+        for name, service in self.services.items():
+            if self.edge.scheme == "internal" and service.gate.runner_cidr is None:
+                raise ValueError(
+                    f"edge.scheme is internal: set services.{name}.gate.runner_cidr to the private address range that "
+                    "`ship` is run from"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _plain_http_is_a_choice(self) -> Config:
         if self.edge.certificate_arn is None and not self.edge.allow_http:
             raise ValueError(

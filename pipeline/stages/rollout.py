@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.aws.cloudformation import Stack, delete_stack, describe_stack
+from pipeline.aws.ecs import RUNNING_STATUSES, list_deployments
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.deployment.follower import Follower, Gate, Wanted, ignore
-from pipeline.deployment.place import find_place_at_creation
+from pipeline.deployment.live import live_revision
+from pipeline.deployment.place import find_place, find_place_at_creation
 from pipeline.deployment.switch import finish, follow, give_up, switch, wanted
 from pipeline.errors import AwsError, GateRefused
 from pipeline.results import GateResult, RolledOut
@@ -20,6 +22,7 @@ from pipeline.waiting import Clock
 # nowhere is it promised that ECS ends a first deployment, which has nothing to go back to.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ecs-service.html
 REFUSED_PATIENCE_S = 120
+ALARMED_AFTER_MINUTES = 5  # two points of a minute each, and the metrics' own delay
 
 
 def rollout(
@@ -34,10 +37,16 @@ def rollout(
     Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another deployment runs.
     """
     on_progress(f"rolling out release {release_id}: {task_definition_arn}")
+    bake_minutes = config.services[service].rollout.bake_minutes
+    if bake_minutes < ALARMED_AFTER_MINUTES:
+        on_progress(
+            f"WARNING: rollout.bake_minutes is {bake_minutes}; the rollback alarms need about {ALARMED_AFTER_MINUTES} "
+            "minutes of a bad release's traffic to go off"
+        )
     return switch(
         config, aws, clock, gates,
         service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
-        bake_minutes=config.services[service].rollout.bake_minutes, tell=on_progress, intend=intend, on_gate=on_gate,
+        bake_minutes=bake_minutes, tell=on_progress, intend=intend, on_gate=on_gate,
     )  # fmt: skip
 
 
@@ -129,3 +138,36 @@ class FirstRollout:
             self._remove()
         follow(self._follower, self.config.poll_interval_s, self.config.services[self.service].rollout.start_deadline_s)
         return finish(self._follower)
+
+
+@dataclass
+class UpdateRollout:
+    """A deployment that a stack update starts by itself (other subnets, say): what serves already, started anew.
+
+    `step` at every poll while the stack is updated; its hook is answered by gates for the release that is live.
+    """
+
+    config: Config
+    aws: Aws
+    clock: Clock
+    gates: Sequence[Gate]
+    service: str
+    on_progress: Callable[[str], None] = ignore
+    intend: Callable[[str], None] = ignore
+    _follower: Follower | None = field(default=None, init=False)
+
+    def step(self) -> None:
+        """Look once, act at most once; nothing happens when the update starts no deployment."""
+        if self._follower is None:
+            place = find_place(self.config, self.aws, self.service)
+            running = list_deployments(self.aws, place.cluster, place.service, RUNNING_STATUSES)
+            if not running:
+                return
+            live = live_revision(self.aws, place)
+            self.on_progress(f"the update starts a deployment of what serves: {live.task_definition_arn}")
+            limits = wanted(self.config, self.service, live.task_definition_arn, live.image_digest)
+            self._follower = Follower(
+                self.aws, self.clock, place, limits, self.gates, self.on_progress, self.intend,
+                deployment_arn=running[0][0],
+            )  # fmt: skip
+        self._follower.step()

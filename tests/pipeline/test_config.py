@@ -87,6 +87,23 @@ def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, 
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("edge", "says"),
+    [
+        ("certificate_arn: arn:aws:acm:x, ", "set edge.domain"),
+        ("scheme: internal, ", "services.digits.gate.runner_cidr"),
+    ],
+)
+def test_what_the_gate_could_never_reach_is_refused(file: Path, edge: str, says: str) -> None:
+    """A certificate without its name, and a private load balancer asked from a public address."""
+    change(file, "edge: {", "edge: {" + edge)
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in str(caught.value)
+
+
 def test_plain_http_must_be_chosen(file: Path) -> None:
     """Without a certificate and without allow_http nothing is deployed."""
     change(file, "allow_http: true, ", "")

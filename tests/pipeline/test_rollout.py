@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.deployment.diagnosis import readable
 from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, RolledBack, StateUnknown
 from pipeline.results import GateResult, Verdict
-from pipeline.stages.rollout import rollout
+from pipeline.stages.rollout import UpdateRollout, rollout
 from pipeline.waiting import FakeClock
 from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OTHER, World, failed_task
 
@@ -158,14 +158,18 @@ def test_an_alarm_that_goes_off_while_the_gate_runs_is_a_refusal(config, world, 
         world.refuse["continue_service_deployment"] = AwsError("no such hook", "", code="InvalidParameterException")
         return GateResult("load", verdict, "slow")
 
+    lines: list[str] = []
     with pytest.raises(GateRefused) as refused:
         rollout(
             config, world, world.clock, [gate], service="s", release_id="v2", task_definition_arn=NEW,
-            image_digest=NEW_DIGEST,
+            image_digest=NEW_DIGEST, on_progress=lines.append,
         )  # fmt: skip
 
     assert "p-e-s-latency went off" in str(refused.value)
     assert f"load: {verdict} - slow" in refused.value.details
+    by_gate = "the gate's own requests, failed or slow, set it off"
+    assert (verdict is Verdict.FAIL) == refused.value.details[-1].endswith(by_gate)
+    assert (verdict is Verdict.FAIL) == any("ECS rolls back already: the gate's own requests" in line for line in lines)
 
 
 def test_an_image_that_was_not_built_by_this_release_is_refused_before_any_gate(config, world):
@@ -482,3 +486,31 @@ def failed(number, world):
 def test_log_lines_of_stopped_tasks_are_for_people(line, shown):
     """JSON lines become level, message and the end of the stack; nothing fills the screen."""
     assert readable(line) == shown
+
+
+@pytest.mark.parametrize(("verdict", "answer"), [(Verdict.PASS, "CONTINUE"), (Verdict.FAIL, "ROLLBACK")])
+def test_a_deployment_that_a_stack_update_starts_is_gated_too(config, world, verdict, answer):
+    """Other subnets make ECS start what serves anew: the hook is answered, not left to its time-out."""
+    gates = Gates(world, verdict)
+    update = UpdateRollout(config, world, world.clock, gates.all(), "s")
+    update.step()
+    assert [] == world.sent("continue_service_deployment")
+
+    world.start(OLD)
+    for _ in range(30):
+        update.step()
+        world.clock.sleep(1)
+
+    assert [answer] == [request["action"] for request in world.sent("continue_service_deployment")]
+    assert 1 == len(gates.seen)
+
+
+def test_a_bake_too_short_for_the_alarms_is_said(config, world):
+    """Two one-minute points and their delay do not fit into a minute."""
+    service = config.services["s"]
+    short = service.model_copy(update={"rollout": service.rollout.model_copy(update={"bake_minutes": 1})})
+    lines: list[str] = []
+
+    roll(config.model_copy(update={"services": {"s": short}}), world, lines=lines)
+
+    assert any(line.startswith("WARNING: rollout.bake_minutes is 1") for line in lines)
