@@ -12,7 +12,7 @@ from pipeline.aws.session import Aws
 from pipeline.deployment.diagnosis import explain_tasks
 from pipeline.deployment.place import Place
 from pipeline.errors import GateRefused, PipelineError, RolledBack, StateUnknown
-from pipeline.results import GateResult, RolledOut, StageSpan
+from pipeline.results import GateResult, RolledOut, StageSpan, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,12 @@ def _before_production(
     why = f"alarm {alarms} went off" if alarms else _reasons(deployment) or f"ECS ended it as {deployment.status}"
     told = refusal or Refusal(why, gate_lines(gates))
     details = told.explain(aws, place)
-    if refusal and alarms:
-        details += (f"alarm {alarms} went off meanwhile",)
     if is_first:
         details += ("It was the first release: nothing was serving before, and nothing serves now.",)
+    if refusal and alarms:
+        by_gate = any(gate.verdict is Verdict.FAIL for gate in gates)
+        cause = ": the gate's own requests, failed or slow, set it off" if by_gate else " meanwhile"
+        details += (f"alarm {alarms} went off{cause}",)
     return told.error(place, details)
 
 

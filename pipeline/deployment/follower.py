@@ -190,21 +190,23 @@ class Follower:
         try:
             continue_deployment(self.aws, deployment.arn, hook.hook_id, action)
         except AwsError:
-            if self._still_waits(hook):
+            seen = describe_deployment(self.aws, self.deployment_arn)
+            if _waits(seen, hook):
                 raise
             # An alarm, a time-out or a person was faster, or it is our answer whose own answer was lost. Either way
             # the start is over: its deadline must not stop what the gate has let pass.
             self._answered = action
-            self.tell("ECS went on without the gate's answer")
+            self.tell(self._why_unanswered(seen))
             return
         self._answered = action
         self.had_production |= action == "CONTINUE"
         self.tell(f"gate answered: {action}")
 
-    def _still_waits(self, hook: Hook) -> bool:
-        deployment = describe_deployment(self.aws, self.deployment_arn)
-        waiting = [h.hook_id for h in deployment.hooks if h.status == "AWAITING_ACTION"] if deployment else []
-        return hook.hook_id in waiting
+    def _why_unanswered(self, deployment: Deployment | None) -> str:
+        alarms = ", ".join(deployment.triggered_alarms) if deployment else ""
+        if alarms and any(result.verdict is Verdict.FAIL for result in self.results):
+            return f"ECS rolls back already: the gate's own requests, failed or slow, set off alarm {alarms}"
+        return "ECS ended the wait before the gate's answer" + (f": alarm {alarms} went off" if alarms else "")
 
     def _refuse_another_image(self, deployment: Deployment) -> None:
         revision = describe_revision(self.aws, deployment.target_revision)
@@ -270,6 +272,11 @@ class Follower:
 
     def _explained(self) -> tuple[str, ...]:
         return self.refusal.explain(self.aws, self.place) if self.refusal else ()
+
+
+def _waits(deployment: Deployment | None, hook: Hook) -> bool:
+    waiting = [h.hook_id for h in deployment.hooks if h.status == "AWAITING_ACTION"] if deployment else []
+    return hook.hook_id in waiting
 
 
 def _run(gate: Gate, target: Target) -> GateResult:

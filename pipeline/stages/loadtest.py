@@ -61,11 +61,11 @@ def judged(measured: dict[str, Any], url: str, load: Load, release_id: str | Non
         requests=measured["requests"], failures=measured["failures"], p99_ms=measured["p99_ms"],
         statuses=measured["statuses"], releases=measured["releases"], release_id=release_id,
         min_requests=load.min_requests, max_p99_ms=load.p99_ms, max_failure_ratio=load.max_failure_ratio,
+        first_failure=measured.get("first_failure") or "",
     )  # fmt: skip
-    first = measured.get("first_failure") or ""
     return LoadTested(
         verdict=verdict,
-        reason=f"{reason}; first failure: {first}" if first else reason,
+        reason=reason,
         url=url,
         requests=measured["requests"],
         failures=measured["failures"],

@@ -89,3 +89,13 @@ def test_the_reason_gives_the_figures():
     """A person sees what was measured and what was asked."""
     assert load(failures=20)[1] == "20 of 1000 requests failed (2.00%; at most 0.10%)"
     assert load()[1] == "1000 requests, 0 failed, p99 20.0 ms (at most 200)"
+
+
+def test_failures_lead_and_the_other_releases_answers_follow():
+    """A release that fails sets off the alarm, and the old one answers afterwards: the cause is said first."""
+    reason = load(failures=20, first_failure="500 boom", releases={"v2": 950, "v1": 50})[1]
+
+    assert reason == (
+        "20 of 1000 requests failed (2.00%; at most 0.10%); first failure: 500 boom; "
+        "answers came from other releases than `v2`: 50 by `v1`"
+    )
