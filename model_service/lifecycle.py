@@ -48,6 +48,8 @@ async def run(settings: Settings) -> None:
     apps = [create_app(serving), create_admin_app(serving)]
     servers = [_server(app, settings) for app in apps]
     stopping = _stopping_event()
+    if settings.exit_with_fd >= 0:
+        _stop_at_end_of(settings.exit_with_fd, stopping)
     running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
     port, admin_port = (sock.getsockname()[1] for sock in sockets)
     logger.info("listening on %s", settings.bind_host, extra=fields(port=port, admin_port=admin_port))
@@ -99,6 +101,23 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise StartRefused(f"cannot listen on {host} port {port}: {error}") from error
+
+
+def _stop_at_end_of(fd: int, stopping: asyncio.Event) -> None:
+    """Stop when the pipe's other end is closed, as it is when the process that holds it is gone, however it ended."""
+    loop = asyncio.get_running_loop()
+
+    def on_readable() -> None:
+        if not os.read(fd, 1024):
+            loop.remove_reader(fd)
+            logger.info("stopping: the process that started this one is gone")
+            stopping.set()
+
+    try:
+        os.fstat(fd)
+        loop.add_reader(fd, on_readable)
+    except OSError as error:
+        raise StartRefused(f"EXIT_WITH_FD={fd} cannot be read: {error}") from error
 
 
 def _stopping_event() -> asyncio.Event:

@@ -38,6 +38,7 @@ class Settings:
     max_pending: int = 256
     max_model_bytes: int = 10 * 1024 * MIB
     worker_threads: int = 0
+    exit_with_fd: int = -1
     log_level: str = "info"
 
 
@@ -137,5 +138,6 @@ READERS: dict[str, Callable[[str], Any]] = {
     "max_pending": _number(int, 1, 2**20),
     "max_model_bytes": _number(int, 1, 2**50),
     "worker_threads": _number(int, 0, 1024),
+    "exit_with_fd": _number(int, 0, 2**20),
     "log_level": _one_of(LOG_LEVELS),
 }

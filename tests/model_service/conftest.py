@@ -172,7 +172,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
     """Starts a service for a manifest: `launch(manifest_path, code="def startup(): ...", DRAIN_S="0")`."""
     started: list[Service] = []
 
-    def start(manifest: Path | str, *, code: str = "", **environment: str) -> Service:
+    def start(manifest: Path | str, *, code: str = "", pass_fds: tuple[int, ...] = (), **environment: str) -> Service:
         directory = tmp_path_factory.mktemp("service")
         if code:
             (directory / "service.py").write_text(code)
@@ -190,7 +190,12 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
         log_path = directory / "log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "model_service"], cwd=directory, env=variables, stdout=log, stderr=log
+                [sys.executable, "-m", "model_service"],
+                cwd=directory,
+                env=variables,
+                stdout=log,
+                stderr=log,
+                pass_fds=pass_fds,
             )
         service = Service(process, log_path)
         started.append(service)

@@ -148,6 +148,25 @@ def test_a_second_signal_stops_at_once(launch: Launch, manifest: Path) -> None:
     assert 128 + signal.SIGTERM == service.stop()
 
 
+def test_ends_with_the_process_that_holds_its_pipe(launch: Launch, manifest: Path) -> None:
+    """When the other end of EXIT_WITH_FD is closed, the service stops as by SIGTERM; bytes in it mean nothing."""
+    ours, holders = os.pipe()
+    service = launch(manifest, pass_fds=(ours,), EXIT_WITH_FD=str(ours)).wait_ready()
+    os.close(ours)
+    os.write(holders, b"still here")
+    assert service.get("/v2/health/ready").status == 200
+    os.close(holders)
+    assert 0 == service.process.wait(30)
+    assert "the process that started this one is gone" in str(service.log())
+
+
+def test_a_pipe_that_is_none_is_named(launch: Launch, manifest: Path) -> None:
+    """A number that names no open file is refused with the variable."""
+    service = launch(manifest, EXIT_WITH_FD="1000")
+    assert 1 == service.process.wait(30)
+    assert "EXIT_WITH_FD=1000 cannot be read" in service.log()[-1]["message"]
+
+
 def test_can_be_stopped_while_it_loads(launch: Launch, manifest: Path, tmp_path: Path) -> None:
     """SIGTERM during a load that hangs ends the process: nobody was promised an answer yet."""
     service = launch(manifest, code=waiting_for(tmp_path / "never", "startup()"), DRAIN_S="600").wait_listening()
