@@ -38,18 +38,17 @@ class ManifestFile:
 def render(
     service: str,
     files: Sequence[ManifestFile],
-    golden: ManifestFile,
+    golden: ManifestFile | None,
     signature: Signature,
     model: Model,
     onnxruntime_version: str,
 ) -> bytes:
-    """The manifest's bytes."""
+    """The manifest's bytes; only a manifest that stays on this machine may be without golden inputs."""
     content = {
         "format": FORMAT,
         "name": service,
         "platform": "onnx_onnxv1",
         "files": [file.as_json() for file in files],
-        "golden": golden.as_json(),
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
         "predict": predict_section(model.predict, signature).model_dump(),
@@ -58,6 +57,8 @@ def render(
         "opset": signature.opset,
         "onnxruntime": onnxruntime_version,
     }
+    if golden:
+        content["golden"] = golden.as_json()
     return (json.dumps(content, sort_keys=True, indent=1) + "\n").encode()
 
 

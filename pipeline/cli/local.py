@@ -16,11 +16,15 @@ import click
 
 from pipeline import config as configuration
 from pipeline import report
+from pipeline.building.context import USER_CODE
+from pipeline.building.user_code import check_user_code
 from pipeline.cli.options import LOOPBACK, Run, dry_run_option, need, output_option, run_options
 from pipeline.errors import ConfigError, UsageError
 from pipeline.results import Quality
 from pipeline.stages import init as init_stage
 from pipeline.stages import publish
+
+PORT = click.IntRange(1, 65535)
 
 
 def add_to(cli: click.Group) -> None:
@@ -72,8 +76,8 @@ def init(
 
 @click.command()
 @run_options
-@click.option("--port", default=8080, show_default=True, help="The port to answer on.")
-@click.option("--admin-port", default=8081, show_default=True, help="The port of /metrics.")
+@click.option("--port", type=PORT, default=8080, show_default=True, help="The port to answer on.")
+@click.option("--admin-port", type=PORT, default=8081, show_default=True, help="The port of /metrics.")
 def serve(run: Run, port: int, admin_port: int) -> None:
     """Serve the model on this machine with the server that runs on ECS; no AWS, no rehearsal.
 
@@ -81,6 +85,7 @@ def serve(run: Run, port: int, admin_port: int) -> None:
     Example: onnxship serve --port 8080
     """
     need("fastapi", "onnxship[serve]")
+    context = _working_directory(run)
     for number in (port, admin_port):
         _need_free(number)
     with tempfile.TemporaryDirectory(prefix="onnxship-serve-") as scratch:
@@ -99,16 +104,27 @@ def serve(run: Run, port: int, admin_port: int) -> None:
                 "DRAIN_S": "0",
             }
         )
-        context = run.config.file(run.settings.image.context)
         click.echo(_how_to_call(run, port), err=True)
         _run_until_interrupted([sys.executable, "-m", "model_service"], environment, cwd=context)
+
+
+def _working_directory(run: Run) -> Path:
+    """Where the server finds service.py, which is read first: it is refused here as `onnxship build` refuses it."""
+    directory = run.config.file(run.settings.image.context)
+    if not directory.is_dir():
+        raise ConfigError(f"There is no directory {directory}.", "correct services.<name>.image.context")
+    if (directory / USER_CODE).is_file():
+        check_user_code(directory / USER_CODE)
+    return directory
 
 
 def _how_to_call(run: Run, port: int) -> str:
     url = f"http://{LOOPBACK}:{port}"
     example = publish.example_request(run.config, run.service)
+    golden = run.config.file(run.settings.model.golden)
+    without = "" if golden.exists() else f"  There are no golden inputs at {golden}: the warm-up runs on zeros\n"
     return (
-        f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n"
+        f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n{without}"
         f"  Swagger UI  {url}/docs\n"
         f"  ready       curl {url}/v2/health/ready\n"
         f"  predict     curl {url}/predict -d '{json.dumps(example)}'"
@@ -116,13 +132,21 @@ def _how_to_call(run: Run, port: int) -> str:
 
 
 def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd: Path) -> None:
-    """Run the server in the foreground; Ctrl-C and SIGTERM reach it as SIGTERM, so that it drains."""
-    process = subprocess.Popen(command, env=environment, cwd=cwd, start_new_session=True)
+    """Run the server in the foreground; Ctrl-C and SIGTERM reach it as SIGTERM, so that it drains.
+
+    Of a SIGKILL nobody can tell it: it holds a pipe whose other end is closed with this process.
+    """
+    its_end, ours = os.pipe()
+    environment = environment | {"EXIT_WITH_FD": str(its_end)}
+    process = subprocess.Popen(command, env=environment, cwd=cwd, start_new_session=True, pass_fds=(its_end,))
+    os.close(its_end)
     try:
         code = process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
         code = process.wait()
+    finally:
+        os.close(ours)
     if code not in (0, -signal.SIGTERM):
         raise ConfigError(f"The server ended with exit code {code}.", "see the last log line above for the cause")
 

@@ -19,11 +19,11 @@ from pipeline.aws import s3
 from pipeline.aws.session import Aws
 from pipeline.config import Config, Model
 from pipeline.errors import ConfigError, GateRefused
-from pipeline.golden_inputs import Array, GoldenInputs, load_golden
+from pipeline.golden_inputs import NUMPY_NAMES, Array, GoldenInputs, load_golden
 from pipeline.judges import judge_quality
 from pipeline.model_manifest import ManifestFile
 from pipeline.onnx_model import OnnxModel, inspect_model
-from pipeline.results import Published, Quality, Signature, Verdict
+from pipeline.results import Published, Quality, Signature, TensorSpec, Verdict
 from pipeline.waiting import Clock
 
 __all__ = ["example_request", "inspect_model", "load_golden", "publish", "write_local"]
@@ -98,24 +98,51 @@ def publish(
 
 
 def write_local(config: Config, service: str, directory: Path) -> Path:
-    """The manifest with the model and golden inputs beside it in `directory`; its path. Nothing of AWS is touched."""
-    prepared = prepare(config, service, enforce_quality=False)
+    """The manifest with the model and golden inputs beside it in `directory`; its path. Nothing of AWS is touched.
+
+    Where the golden inputs' file does not exist the manifest has none: the server needs them only for its warm-up.
+    """
+    model = config.services[service].model
+    has_golden = config.file(model.golden).exists()
+    prepared = prepare(config, service, enforce_quality=False) if has_golden else _unmeasured(config.file(model.path))
     directory.mkdir(parents=True, exist_ok=True)
     for name, path in prepared.names.items():
         (directory / name).write_bytes(path.read_bytes())
-    (directory / GOLDEN_NAME).write_bytes(prepared.golden)
+    if has_golden:
+        (directory / GOLDEN_NAME).write_bytes(prepared.golden)
     files = [_beside(directory / name) for name in prepared.names]
+    golden = _beside(directory / GOLDEN_NAME) if has_golden else None
     manifest = directory / MANIFEST_NAME
-    manifest.write_bytes(_render(config, service, prepared, files, _beside(directory / GOLDEN_NAME)))
+    manifest.write_bytes(_render(config, service, prepared, files, golden))
     return manifest
 
 
 def example_request(config: Config, service: str) -> dict[str, Any]:
-    """A body for `POST /predict`: the first golden row."""
+    """A body for `POST /predict`: the first golden row, or zeros where the golden inputs' file does not exist."""
     model = config.services[service].model
-    golden = load_golden(config.file(model.golden), inspect_model(config.file(model.path)))
-    rows = {name: array[0].tolist() for name, array in golden.inputs.items()}
+    signature, golden = inspect_model(config.file(model.path)), config.file(model.golden)
+    if golden.exists():
+        rows = {name: array[0].tolist() for name, array in load_golden(golden, signature).inputs.items()}
+    else:
+        rows = {spec.name: _zeros(spec) for spec in signature.inputs}
     return {"input": next(iter(rows.values())) if len(rows) == 1 else rows}
+
+
+def _zeros(spec: TensorSpec) -> Any:
+    """The smallest row that fits the input: zeros, or empty strings."""
+    shape = [max(size, 1) for size in spec.shape[1:]]
+    return np.zeros(shape, NUMPY_NAMES[spec.datatype]).tolist()
+
+
+def _unmeasured(path: Path) -> Prepared:
+    """The model alone, without golden inputs and what they would have told."""
+    loaded = onnx_model.load_model(path)
+    return Prepared(loaded, _names(loaded), b"", None)
+
+
+def _names(loaded: OnnxModel) -> dict[str, Path]:
+    """The model's files by the name that each is published under."""
+    return {MODEL_NAME: loaded.files[0]} | {path.name: path for path in loaded.files[1:]}
 
 
 def prepare(
@@ -141,8 +168,7 @@ def prepare(
             f"{loaded.path.name}: {reason}.",
             "train a better model, or correct the labels in services.<name>.model.golden",
         )
-    names = {MODEL_NAME: loaded.files[0]} | {path.name: path for path in loaded.files[1:]}
-    return Prepared(loaded, names, golden.as_npz(answers), quality)
+    return Prepared(loaded, _names(loaded), golden.as_npz(answers), quality)
 
 
 def _refuse_unbatched(loaded: OnnxModel, answers: Mapping[str, Array], rows: int) -> None:
@@ -208,7 +234,9 @@ def _predicted_labels(model: Model, signature: Signature, answers: Mapping[str, 
     return np.argmax(answers[predict.probabilities], axis=1) if predict.probabilities else None
 
 
-def _render(config: Config, service: str, prepared: Prepared, files: list[ManifestFile], golden: ManifestFile) -> bytes:
+def _render(
+    config: Config, service: str, prepared: Prepared, files: list[ManifestFile], golden: ManifestFile | None
+) -> bytes:
     model = config.services[service].model
     return model_manifest.render(service, files, golden, prepared.signature, model, onnxruntime.__version__)
 

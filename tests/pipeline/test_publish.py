@@ -182,6 +182,25 @@ def test_a_local_copy_needs_no_aws(config: Config, tmp_path: Path) -> None:
         assert {"name", "sha256", "size_bytes"} == set(file)
 
 
+def test_a_local_copy_needs_no_golden_inputs(config: Config, project: Path, tmp_path: Path) -> None:
+    """The server alone can do without: the manifest names none, and the example is zeros in a row's shape."""
+    (project / "golden.npz").unlink()
+
+    path = write_local(config, SERVICE, tmp_path / "local")
+
+    assert "golden" not in json.loads(path.read_text())
+    assert {"manifest.json", "model.onnx"} == {file.name for file in path.parent.iterdir()}
+    assert {"input": [0.0] * 4} == example_request(config, SERVICE)
+
+
+def test_golden_inputs_that_are_there_must_be_right(config: Config, project: Path, tmp_path: Path) -> None:
+    """A file that cannot be read is not the same as none."""
+    (project / "golden.npz").write_bytes(b"no archive")
+
+    with pytest.raises(ConfigError):
+        write_local(config, SERVICE, tmp_path / "local")
+
+
 def test_the_example_request_is_the_first_golden_row(config: Config) -> None:
     """`onnxship serve` can print a request that the model understands."""
     assert {"input": golden_rows()["X"][0].tolist()} == example_request(config, SERVICE)

@@ -1,0 +1,119 @@
+"""`onnxship serve`: real processes, a real port."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import cli, complete
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+complete(cli)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def ask(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Status and content; status 0 where nobody listens."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except OSError:
+            return 0, None
+
+
+@pytest.fixture
+def serve(project: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`onnxship serve` of the project, and its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", str(port), "--admin-port", str(free_port())]
+    process = subprocess.Popen(
+        command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process, port
+        process.kill()
+
+
+def wait_ready(process: subprocess.Popen[str], port: int) -> None:
+    until(lambda: process.poll() is not None or ask(port, "GET", "/v2/health/ready")[0] == 200, "never ready")
+
+
+@pytest.fixture
+def without_golden(project: Path) -> None:
+    (project / "golden.npz").unlink()
+
+
+@pytest.mark.usefixtures("without_golden")
+def test_serves_without_golden_inputs_and_ends_with_its_parent(serve: tuple[subprocess.Popen[str], int]) -> None:
+    """The model alone is enough to answer; when `serve` is killed hard, the server leaves the port."""
+    process, port = serve
+    wait_ready(process, port)
+
+    assert (200, 0) == ((reply := ask(port, "POST", "/predict", {"input": [0.0] * 4}))[0], reply[1]["prediction"])
+    process.kill()
+    assert process.stderr is not None
+    said = process.stderr.read()
+
+    assert "There are no golden inputs at" in said
+    assert '{"input": [0.0, 0.0, 0.0, 0.0]}' in said
+    until(lambda: ask(port, "GET", "/v2/health/live")[0] == 0, "the server outlived its parent")
+
+
+def test_ends_well_by_ctrl_c(serve: tuple[subprocess.Popen[str], int]) -> None:
+    """SIGINT stops the server, and the command exits 0."""
+    process, port = serve
+    wait_ready(process, port)
+
+    process.send_signal(signal.SIGINT)
+
+    assert 0 == process.wait(DEADLINE_S)
+    assert (0, None) == ask(port, "GET", "/v2/health/live")
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+@pytest.mark.parametrize("port", ["0", "99999"])
+def test_a_number_that_is_no_port_is_refused(project: Path, option: str, port: str) -> None:
+    """Exit code 2 and the range, before anything is read."""
+    answer = CliRunner().invoke(cli, ["serve", "--config", str(project / "onnxship.yaml"), option, port])
+
+    assert 2 == answer.exit_code
+    assert "1<=x<=65535" in answer.output
+
+
+def test_a_faulty_service_py_is_refused_before_the_server_starts(project: Path) -> None:
+    """As `onnxship build` would refuse it."""
+    (project / "service.py").write_text("def postproces(outputs): ...\n")
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", str(free_port()), "--admin-port", str(free_port())]
+    ended = subprocess.run(
+        command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+    assert 2 == ended.returncode
+    assert "did you mean `postprocess`?" in ended.stderr
