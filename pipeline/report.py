@@ -1,6 +1,7 @@
 """A result as text for people, as JSON for scripts, and as Markdown for GitHub's step summary.
 
 Text and Markdown are made from the same two parts: facts (name and value) and tables (tuples of dataclasses).
+A field whose metadata is `results.JSON_ONLY` is no column of a table: it is for scripts.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,9 @@ from rich.text import Text
 from pipeline.results import Verdict
 
 WIDTH = 110
+MAX_WIDTH = 160
+COLUMN_WIDTH = 10  # the least that a column is squeezed to, unless its cells are shorter
+GAP = 2
 SUMMARY_LIMIT_BYTES = 1024 * 1024  # https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
 COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True).from_string(  # noqa: S701 - not HTML
@@ -63,12 +68,25 @@ def as_text(result: Any) -> str:
         facts.add_row(f"[bold]{name}[/bold]", _coloured(value))
     console.print(facts)
     for name, columns, rows in _tables(result):
-        table = Table(*columns, title=name, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*(_coloured(cell) for cell in row))
         console.print()
-        console.print(table)
+        console.print(_table(name, columns, rows, console.width))
     return stream.getvalue().rstrip()
+
+
+def _table(name: str, columns: list[str], rows: list[list[str]], width: int) -> Table:
+    """The first column whole, it names the row; the others fold, and the last ones give way where there is no room."""
+    longest = [
+        max(len(line) for cell in cells for line in [*cell.splitlines(), ""])
+        for cells in zip(columns, *rows, strict=True)
+    ]
+    least = [longest[0], *(min(length, COLUMN_WIDTH) for length in longest[1:])]
+    shown = [n for n in range(len(columns)) if n == 0 or sum(least[: n + 1]) + GAP * (n + 1) <= width]
+    table = Table(title=name, title_justify="left", box=None, header_style="bold", padding=(0, GAP, 0, 0))
+    for n in shown:
+        table.add_column(columns[n], overflow="fold", min_width=min(least[n], width - GAP))
+    for row in rows:
+        table.add_row(*(_coloured(row[n]) for n in shown))
+    return table
 
 
 def as_markdown(result: Any) -> str:
@@ -111,8 +129,10 @@ def _tables(result: Any) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         value = getattr(result, item.name)
         if not _is_table(value):
             continue
-        columns = [column.name for column in dataclasses.fields(value[0])]
-        yield item.name, columns, [[_plain(getattr(row, column)) for column in columns] for row in value]
+        names = [column.name for column in dataclasses.fields(value[0]) if not column.metadata.get("json_only")]
+        texts = {name: [_plain(getattr(row, name)) for row in value] for name in names}
+        columns = [name for name in names if name == names[0] or any(texts[name])]
+        yield item.name, columns, [list(row) for row in zip(*(texts[name] for name in columns), strict=True)]
 
 
 def _is_table(value: Any) -> bool:
@@ -143,7 +163,5 @@ def _escaped(text: str) -> str:
 
 
 def _width() -> int:
-    try:
-        return min(os.get_terminal_size(sys.stdout.fileno()).columns, 160)
-    except (OSError, ValueError):
-        return WIDTH
+    """Of the terminal; $COLUMNS goes before it, also where the output is piped."""
+    return min(shutil.get_terminal_size((WIDTH, 0)).columns, MAX_WIDTH)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+JSON_ONLY = {"json_only": True}  # of a field that a table for people leaves out
+
 
 class Verdict(StrEnum):
     """What a judge says. No data is never a pass."""
@@ -26,6 +28,7 @@ class Outcome(StrEnum):
     ROLLED_BACK = "rolled-back"
     NOTHING_TO_DO = "nothing-to-do"
     UNKNOWN = "unknown"
+    OPEN = "open"  # not over: its run goes on, or was interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class GateResult:
     name: str
     verdict: Verdict
     reason: str
-    numbers: dict[str, float | int | str] = field(default_factory=dict)
+    numbers: dict[str, float | int | str] = field(default_factory=dict, metadata=JSON_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,21 +399,21 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """One ended release in a list."""
+    """One release in a list; one that is open has no `finished_at`. The fields that matter most come first."""
 
     release_id: str
-    event: str
     outcome: Outcome
-    finished_at: str
-    git_sha: str
-    serves: str
-    who: str
     reason: str
+    finished_at: str
+    event: str
+    serves: str
+    git_sha: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The latest releases, newest first, and the one that the pointer names."""
+    """The open releases, then the latest that ended, newest first; `current` is the one that the pointer names."""
 
     environment: str
     service: str

@@ -187,7 +187,7 @@ class Ledger:
             if record.task_definition_arn == live_task_definition_arn and record.outcome is Outcome.LIVE:
                 self._move_pointer(record)
                 return f"the pointer of release {record.release_id}, which ECS runs, was finished"
-        for draft in self._open_drafts():
+        for draft in self.open_drafts():
             if draft.content.get("task_definition_arn") == live_task_definition_arn:
                 if draft.release_id != resuming:
                     self.close(draft, Outcome.LIVE, "ECS runs it; its run ended before its record", finished_at=now)
@@ -201,11 +201,13 @@ class Ledger:
             f"{self.environment} --service {self.service}`",
         )
 
-    def _open_drafts(self) -> list[Draft]:
+    def open_drafts(self) -> list[Draft]:
+        """The releases without a record, newest first: their runs go on, or were interrupted."""
         keys = [key for key, _ in list_keys(self.aws, self.bucket, self.prefix)]
         ended = {key.rsplit("/", 1)[0] for key in keys if key.endswith("/record.json")}
         started = {key.rsplit("/", 1)[0] for key in keys if key.endswith("/draft.json")}
-        return [self._resume(folder.rsplit("/", 1)[1]) for folder in sorted(started - ended, reverse=True)]
+        drafts = [self._resume(folder.rsplit("/", 1)[1]) for folder in started - ended]
+        return sorted(drafts, key=lambda draft: (draft.content["started_at"], draft.release_id), reverse=True)
 
     def _resume(self, release_id: str) -> Draft:
         document = read_document(self.aws, self.bucket, self.key(release_id, "draft.json"))

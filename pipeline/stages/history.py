@@ -1,22 +1,39 @@
-"""The service's latest releases, however they ended."""
+"""The service's latest releases: those still open, and how the others ended."""
 
 from __future__ import annotations
 
+from pipeline.aws.ledger import Draft
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.deployment.place import ledger_of
-from pipeline.results import History, HistoryLine, Record
+from pipeline.results import History, HistoryLine, Outcome, Record
 
 
 def history(config: Config, aws: Aws, *, service: str, limit: int = 20) -> History:
-    """Newest first."""
+    """The open ones, then those that ended, each newest first."""
     ledger = ledger_of(config, aws, service)
     current = ledger.current()
     return History(
         environment=config.environment_name,
         service=service,
         current=current.release_id if current else "",
-        releases=tuple(_line(record) for record in ledger.history(limit)),
+        releases=(*map(_open_line, ledger.open_drafts()), *map(_line, ledger.history(limit))),
+    )
+
+
+def _open_line(draft: Draft) -> HistoryLine:
+    content = draft.content
+    doing = content["intents"][-1] if content["intents"] else "its start"
+    goes_on = f"; `onnxship ship --release {draft.release_id}` goes on with it" if content["event"] == "ship" else ""
+    return HistoryLine(
+        release_id=draft.release_id,
+        outcome=Outcome.OPEN,
+        reason=f"runs, or was interrupted, at: {doing}{goes_on}",
+        finished_at="",
+        event=content["event"],
+        serves=content.get("serves", ""),
+        git_sha=content.get("git_sha", "")[:7],
+        who=content.get("who", ""),
     )
 
 

@@ -117,6 +117,18 @@ def test_history_lists_the_newest_first(config, account):
     assert (result.current, result.releases[1].git_sha, result.releases[1].who) == ("v1", "0123456", "ann")
 
 
+def test_history_shows_an_interrupted_release_at_the_top(config, account):
+    """A release without a record is open: where its run stopped, and how to go on."""
+    draft = Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1", who="ben")
+    draft.intend("publish")
+
+    newest, before = history(config, account, service="tiny").releases
+
+    assert (newest.release_id, newest.outcome, newest.who) == ("v2", Outcome.OPEN, "ben")
+    assert newest.reason.endswith("at: publish; `onnxship ship --release v2` goes on with it")
+    assert before.release_id == "v1"
+
+
 @pytest.fixture
 def log_group(aws, clock, monkeypatch) -> str:
     """A service whose runtime stack names a log group with two tasks' lines."""

@@ -1,5 +1,6 @@
 """A result as text, as JSON and as GitHub's step summary: the same facts and tables."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ LISTED = History(
     "production",
     "digits",
     "v1",
-    (HistoryLine("v1", "ship", Outcome.LIVE, "2026-11-21", "abc", "", "ann | bob", "fine\nreally <b>"),),
+    (HistoryLine("v1", Outcome.LIVE, "fine\nreally <b>", "2026-11-21", "ship", "", "abc", "ann | bob"),),
 )
 
 
@@ -72,8 +73,32 @@ def test_outside_github_actions_nothing_is_written(tmp_path: Path, monkeypatch: 
     assert [] == list(tmp_path.iterdir())
 
 
-def test_numbers_of_gates_keep_their_names() -> None:
-    """A gate's numbers are shown with the names that carry their units."""
-    text = report.as_text(TESTED) + report.as_json(GateResult("load", Verdict.PASS, "ok", {"p99_ms": 12.5}))
+def test_numbers_of_gates_are_for_scripts() -> None:
+    """JSON has a gate's numbers under names that carry their units; in a table they would bury the reason."""
+    shipped = dataclasses.make_dataclass("Gated", [("gates", tuple)])(
+        (GateResult("load", Verdict.PASS, "ok", {"p99_ms": 12.5}),)
+    )
 
-    assert "p99_ms" in text
+    text = report.as_text(shipped)
+
+    assert 12.5 == json.loads(report.as_json(shipped))["gates"][0]["numbers"]["p99_ms"]
+    assert ["name", "verdict", "reason"] == text.splitlines()[2].split()
+    assert "12.5" not in text + report.as_markdown(shipped)
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 110])
+def test_ids_are_whole_at_every_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$COLUMNS is obeyed where output is piped; ids stand on one line, whatever else has to fold or give way."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ids = ("20261121-065819-rollback", "v1")
+    lines = (
+        HistoryLine(
+            i, Outcome.LIVE, "every gate passed " * 5, "2026-11-21T06:58:19+00:00", "ship", "", "0123456", "ann@laptop"
+        )
+        for i in ids
+    )
+
+    text = report.as_text(History("production", "digits", "v1", tuple(lines)))
+
+    assert list(ids) == [line.split()[0] for line in text.splitlines() if line.startswith(ids)]
+    assert max(len(line) for line in text.splitlines()) <= columns
