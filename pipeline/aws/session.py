@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config as BotoConfig
@@ -21,6 +22,7 @@ REMEDIES = {
     "Throttling": "wait a minute and run the same command again: it continues where it stopped",
     "ThrottlingException": "wait a minute and run the same command again: it continues where it stopped",
 }
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 OTHER_REMEDY = "read AWS's message above; the same command can be run again safely"
 
 
@@ -90,7 +92,7 @@ def connect(config: Config) -> Aws:
         raise ConfigError(
             f"The credentials belong to account {identity['Account']} ({identity['Arn']}), but environment "
             f"`{config.environment_name}` is account {config.environment.account}.",
-            f"sign in to {config.environment.account}, or choose the environment with `--env`",
+            _right_account(config.environment.account, aws.endpoint_url),
         )
     return aws
 
@@ -101,6 +103,13 @@ def connect_unchecked(config: Config) -> Aws:
     endpoint_url = session.client("sts", region_name=config.environment.region).meta.endpoint_url
     is_aws = endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))
     return Aws(config.environment.account, config.environment.region, None if is_aws else endpoint_url, session)
+
+
+def _right_account(account: str, endpoint_url: str | None) -> str:
+    remedy = f"sign in to {account}, or choose the environment with `--env`"
+    if urlsplit(endpoint_url or "").hostname not in LOOPBACK_HOSTS:
+        return remedy
+    return f"the local AWS keeps the account it began with: `onnxship rehearse down`, then up again; or {remedy}"
 
 
 def _refused(service: str, operation: str, error: ClientError) -> AwsError:
@@ -117,8 +126,19 @@ def _refused(service: str, operation: str, error: ClientError) -> AwsError:
 def _unreachable(service: str, operation: str, error: BotoCoreError) -> AwsError:
     if isinstance(error, NoCredentialsError):
         return AwsError(
-            "There are no AWS credentials.", "run `aws sso login`, or try it all without AWS: `onnxship rehearse up`"
+            "There are no AWS credentials.",
+            "run `aws sso login`, or try it all without AWS: `onnxship rehearse up`",
+            code="NoCredentials",
         )
     if isinstance(error, EndpointConnectionError):
-        return AwsError(f"{service}:{operation}: {error}", "check the network, or AWS_ENDPOINT_URL if it is set")
+        return AwsError(f"{service}:{operation}: {error}", _reconnect(error.kwargs["endpoint_url"]))
     return AwsError(f"{service}:{operation} failed: {error}", OTHER_REMEDY)
+
+
+def _reconnect(endpoint_url: str) -> str:
+    if urlsplit(endpoint_url).hostname not in LOOPBACK_HOSTS:
+        return "check the network, or AWS_ENDPOINT_URL if it is set"
+    return (
+        "the local AWS that AWS_ENDPOINT_URL names has ended: `onnxship rehearse up` if none runs, then "
+        'eval "$(onnxship rehearse env)" again; or open a new shell'
+    )

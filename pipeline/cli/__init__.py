@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-from types import FrameType
+from typing import Any
 
 import click
 
+from pipeline.cli import interruption
 from pipeline.errors import PipelineError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the same clean-up as Ctrl-C."""
+class Commands(click.Group):
+    """All commands; one whose reader has gone (`| head -1`) ends without a word, as other tools do."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # https://docs.python.org/3/library/signal.html#note-on-sigpipe: the flush at exit must not fail again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN_PIPE)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="onnxship", prog_name="onnxship")
 def cli() -> None:
     """Ship ONNX models to Amazon ECS: build, scan, blue-green with gates, rollback, cost alarms.
@@ -32,9 +41,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; every PipelineError is printed here, with its remedy, and becomes the exit code."""
-    complete(cli)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
+        interruption.raise_once()
+        complete(cli)
         cli(standalone_mode=False)
     except PipelineError as error:
         click.echo(f"Error: {error}", err=True)
@@ -48,7 +57,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(interruption.EXIT_CODE)
 
 
 def complete(group: click.Group) -> None:
@@ -57,7 +66,3 @@ def complete(group: click.Group) -> None:
 
     for commands in (local, rehearse, stages, ship, look):
         commands.add_to(group)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated

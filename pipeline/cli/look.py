@@ -11,10 +11,11 @@ import click
 from pipeline import config as configuration
 from pipeline.aws import session
 from pipeline.aws.lock import free_lock, read_lock
+from pipeline.cli import local_aws
 from pipeline.cli.options import Run, config_options, confirm, dry_run_option, output_option, run_options, yes_option
 from pipeline.deployment.place import lock_place
 from pipeline.errors import ConfigError
-from pipeline.results import Destroyed, StackChange
+from pipeline.results import Check, Destroyed, StackChange
 from pipeline.stages import destroy as destroy_stage
 from pipeline.stages import doctor as doctor_stage
 from pipeline.stages import history as history_stage
@@ -58,11 +59,12 @@ def history(run: Run, limit: int) -> None:
 @click.option("--task", "task_id", metavar="ID", help="Only this task's lines.")
 @click.option("--pattern", default="", metavar="TEXT", help="A CloudWatch Logs filter pattern.")
 def logs(run: Run, since_s: float, follow: bool, task_id: str | None, pattern: str) -> None:
-    """The lines that the service's tasks wrote.
+    """The lines that the service's tasks wrote. With `--output json` each line is one JSON object (JSON Lines).
 
     \b
     Example: onnxship logs --since-s 3600 --pattern ERROR
     """
+    shown = 0
     lines = logs_stage.logs(
         run.config,
         run.aws,
@@ -74,10 +76,15 @@ def logs(run: Run, since_s: float, follow: bool, task_id: str | None, pattern: s
         pattern=pattern,
     )
     for line in lines:
+        shown += 1
         if run.output == "json":
             click.echo(json.dumps(dataclasses.asdict(line)))
         else:
             click.echo(f"{line.stream.rsplit('/', 1)[-1][:8]}  {line.message}")
+    if not shown:
+        of = f" of task {task_id}" if task_id else ""
+        that = f" that match `{pattern}`" if pattern else ""
+        click.echo(f"No lines{of}{that} in the last {since_s:g} s: `--since-s` looks back further.", err=True)
 
 
 @click.command()
@@ -96,9 +103,15 @@ def doctor(run: Run) -> None:
     if failed:
         raise ConfigError(
             f"{len(failed)} of {counted(len(checkup.checks), 'check')} failed.",
-            failed[0].remedy,
+            _remedy(failed[0], run.config.path),
             details=tuple(f"{check.name}: {check.detail}" for check in failed),
         )
+
+
+def _remedy(failed: Check, config_path: Path) -> str:
+    """Who has no identity in AWS, but a local AWS beside the configuration, may have forgotten to enter it."""
+    enter = local_aws.in_this_shell_first(config_path) if failed.name == "identity" else ""
+    return f"{failed.remedy}; the local AWS of this project: {enter}" if enter else failed.remedy
 
 
 @click.group()

@@ -16,11 +16,12 @@ import click
 from pipeline import config as configuration
 from pipeline import report
 from pipeline.aws import session
+from pipeline.cli import local_aws
 from pipeline.config import Config, Service
-from pipeline.errors import UsageError
+from pipeline.errors import AwsError, UsageError
 from pipeline.waiting import Clock, SystemClock
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK = local_aws.LOOPBACK
 
 
 @dataclass
@@ -77,7 +78,16 @@ def output_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--config` and `--env`: which file, and which of its environments."""
+    """`--config` and `--env`: which file, and which of its environments. What AWS refuses is told in its light."""
+
+    @functools.wraps(command)
+    def advised(config_path: Path, **rest: Any) -> Any:
+        try:
+            return command(config_path=config_path, **rest)
+        except AwsError as error:
+            raise local_aws.advise(error, config_path) from error
+
+    decorated: Callable[..., Any] = advised
     for option in (
         click.option("--env", "-e", envvar="ONNXSHIP_ENV", metavar="NAME", help="The environment to act in."),
         click.option(
@@ -91,8 +101,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="The configuration file.",
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
