@@ -12,6 +12,7 @@ from pipeline import config as configuration
 from pipeline.aws import session
 from pipeline.aws.lock import free_lock, read_lock
 from pipeline.cli import local_aws
+from pipeline.cli.log_text import readable
 from pipeline.cli.options import Run, config_options, confirm, dry_run_option, output_option, run_options, yes_option
 from pipeline.deployment.place import lock_place
 from pipeline.errors import ConfigError
@@ -62,7 +63,7 @@ def logs(run: Run, since_s: float, follow: bool, task_id: str | None, pattern: s
     """The lines that the service's tasks wrote. With `--output json` each line is one JSON object (JSON Lines).
 
     \b
-    Example: onnxship logs --since-s 3600 --pattern ERROR
+    Example: onnxship logs --since-s 3600 --pattern error
     """
     shown = 0
     lines = logs_stage.logs(
@@ -80,7 +81,7 @@ def logs(run: Run, since_s: float, follow: bool, task_id: str | None, pattern: s
         if run.output == "json":
             click.echo(json.dumps(dataclasses.asdict(line)))
         else:
-            click.echo(f"{line.stream.rsplit('/', 1)[-1][:8]}  {line.message}")
+            click.echo(f"{line.stream.rsplit('/', 1)[-1][:8]}  {readable(line.message)}")
     if not shown:
         of = f" of task {task_id}" if task_id else ""
         that = f" that match `{pattern}`" if pattern else ""
