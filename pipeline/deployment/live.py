@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.aws.ecs import describe_deployment, describe_revision, describe_service, list_deployments
+from pipeline.aws.ecs import (
+    RUNNING_STATUSES,
+    describe_deployment,
+    describe_revision,
+    describe_service,
+    list_deployments,
+)
 from pipeline.aws.session import Aws
 from pipeline.deployment.place import Place
+
+HALF = 50.0  # per cent of production's weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +41,14 @@ def live_revision(aws: Aws, place: Place) -> LiveRevision:
             return LiveRevision(revision.task_definition, (revision.image_digests or ("",))[0])
     service = describe_service(aws, place.cluster, place.service)
     return LiveRevision(service.task_definition if service else "", "")
+
+
+def serving_revision(aws: Aws, place: Place) -> LiveRevision:
+    """The revision with production's weight: while a deployment bakes its target, which may still be taken back."""
+    for arn, _ in list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES):
+        deployment = describe_deployment(aws, arn)
+        if deployment is None or deployment.has_ended or deployment.production_weight <= HALF:
+            continue
+        if revision := describe_revision(aws, deployment.target_revision):
+            return LiveRevision(revision.task_definition, (revision.image_digests or ("",))[0])
+    return live_revision(aws, place)

@@ -12,16 +12,17 @@ from pipeline.aws.ecs import (
     describe_revision,
     describe_service,
     list_deployments,
+    release_of,
 )
 from pipeline.aws.elbv2 import rule_weights, target_health
 from pipeline.aws.ledger import Ledger
 from pipeline.aws.lock import read_lock
 from pipeline.aws.session import Aws
 from pipeline.config import Config
-from pipeline.deployment.live import LiveRevision, live_revision
+from pipeline.deployment.live import serving_revision
 from pipeline.deployment.place import Place, find_place, ledger_of, lock_place
 from pipeline.errors import StateUnknown
-from pipeline.results import RunningDeployment, Status, TargetGroupState
+from pipeline.results import Outcome, Record, RunningDeployment, Status, TargetGroupState
 
 
 def status(config: Config, aws: Aws, *, service: str) -> Status:
@@ -33,16 +34,19 @@ def status(config: Config, aws: Aws, *, service: str) -> Status:
             f"Stack {config.stack_name('service', service)} names service {place.service}, which ECS does not know.",
             f"run `onnxship deploy {place.options}`",
         )
-    live = live_revision(aws, place)
+    serving = serving_revision(aws, place)
+    tagged = release_of(aws, serving.task_definition_arn)
     lock = read_lock(aws, lock_place(config, aws, service))
-    release_id, agreement = _ledger(ledger_of(config, aws, service), live, place)
+    release_id, agreement = _ledger(
+        ledger_of(config, aws, service), place, serving.task_definition_arn, tagged, is_locked=lock.held
+    )
     return Status(
         environment=config.environment_name,
         service=service,
         production_url=place.production_url,
         release_id=release_id,
-        task_definition_arn=live.task_definition_arn,
-        image_digest=live.image_digest,
+        task_definition_arn=serving.task_definition_arn,
+        image_digest=serving.image_digest,
         desired_count=described.desired_count,
         running_count=described.running_count,
         pending_count=described.pending_count,
@@ -54,17 +58,31 @@ def status(config: Config, aws: Aws, *, service: str) -> Status:
     )
 
 
-def _ledger(ledger: Ledger, live: LiveRevision, place: Place) -> tuple[str, str]:
-    """The release id that serves, and whether the pointer agrees with ECS."""
+def _ledger(
+    ledger: Ledger, place: Place, task_definition_arn: str, tagged: str, *, is_locked: bool
+) -> tuple[str, str]:  # fmt: skip
+    """The release id that serves, by its task definition's tag, and whether the pointer agrees; if not, what to do."""
     current = ledger.current()
-    if current and current.task_definition_arn == live.task_definition_arn:
-        return current.release_id, "agrees with ECS"
-    for record in ledger.history():
-        if record.task_definition_arn == live.task_definition_arn:
-            named = current.release_id if current else "nothing"
-            return record.serves or record.release_id, f"names {named}; the next `onnxship ship` puts that right"
+    if current and current.task_definition_arn == task_definition_arn:
+        return tagged or current.release_id, "agrees with ECS"
     said = f"names {current.release_id}" if current else "is empty"
-    return "", f"{said}, but ECS runs a task definition without a record; see `onnxship history {place.options}`"
+    record = ledger.record(tagged) if tagged else _recorded(ledger, task_definition_arn)
+    if record and record.outcome is Outcome.LIVE and record.task_definition_arn == task_definition_arn:
+        return record.serves or record.release_id, f"{said}; the next `onnxship ship` puts that right"
+    if tagged in [draft.release_id for draft in ledger.open_drafts()]:
+        if is_locked:
+            return tagged, f"{said}; release {tagged} gets its record from the run that holds the lock"
+        finish = f"onnxship ship --release {tagged} {place.options}"
+        return tagged, f"{said}; release {tagged} serves without a record: `{finish}` finishes it"
+    runs = f"release {tagged}" if tagged else "a task definition"
+    return tagged, (
+        f"{said}, but ECS runs {runs} without a record of it as live; "
+        f"go to a known release: `onnxship rollback RELEASE {place.options}`"
+    )
+
+
+def _recorded(ledger: Ledger, task_definition_arn: str) -> Record | None:
+    return next((record for record in ledger.history() if record.task_definition_arn == task_definition_arn), None)
 
 
 def _target_groups(aws: Aws, stack: dict[str, str]) -> tuple[TargetGroupState, ...]:

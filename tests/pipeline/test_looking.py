@@ -15,7 +15,7 @@ from pipeline.stages.doctor import doctor
 from pipeline.stages.history import history
 from pipeline.stages.logs import logs
 from pipeline.stages.status import status
-from tests.pipeline.ecs_world import GATE, OLD, OTHER, World
+from tests.pipeline.ecs_world import GATE, NEW, OLD, OTHER, World
 
 
 @dataclass
@@ -42,6 +42,11 @@ class Account(World):
         elif not StackName.endswith("-service"):
             return super()._describe_stacks(StackName)
         return {"Stacks": [stack | {"Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in extra.items()]}]}
+
+    def _describe_task_definition(self, taskDefinition, **_):  # noqa: N803
+        answer = super()._describe_task_definition(taskDefinition)
+        answer["tags"][0]["value"] = {OLD: "v1", NEW: "v2", OTHER: "v3"}[taskDefinition]
+        return answer
 
     def _describe_rules(self, RuleArns):  # noqa: N803
         weights = [{"TargetGroupArn": "tg-b", "Weight": 100}, {"TargetGroupArn": "tg-g", "Weight": 0}]
@@ -100,7 +105,48 @@ def test_status_says_when_ecs_runs_what_nobody_recorded(config, account):
     result = status(config, account, service="tiny")
 
     assert result.task_definition_arn == OTHER
-    assert "names v1, but ECS runs a task definition without a record" in result.ledger
+    assert "names v1, but ECS runs release v3 without a record" in result.ledger
+    assert "`onnxship rollback RELEASE --env test --service tiny`" in result.ledger
+
+
+@pytest.mark.parametrize("status_and_stage", [("IN_PROGRESS", 8), ("SUCCESSFUL", 9)])
+def test_status_names_an_interrupted_release_that_went_live_and_how_to_finish_it(config, account, status_and_stage):
+    """While it bakes by its weight, afterwards by its deployment: v2 serves, and the ledger does not know yet."""
+    ledger = Ledger(account, account.bucket, "test", "tiny")
+    ledger.open_draft("v2", started_at="t1", task_definition_arn=NEW)
+    moving = account.start(NEW)
+    moving.status, moving.at = status_and_stage
+    account.stays_at = "BAKE_TIME"
+
+    result = status(config, account, service="tiny")
+
+    assert ("v2", NEW) == (result.release_id, result.task_definition_arn)
+    assert result.ledger == (
+        "names v1; release v2 serves without a record: "
+        "`onnxship ship --release v2 --env test --service tiny` finishes it"
+    )
+
+
+def test_status_leaves_the_record_to_a_run_that_still_holds_the_lock(config, account):
+    """A ship whose release bakes writes it itself."""
+    Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1")
+    acquire(account, LockPlace(account.bucket, "test", "tiny"), holder="ben")
+    moving = account.start(NEW)
+    moving.status, moving.at, account.stays_at = "IN_PROGRESS", 8, "BAKE_TIME"
+
+    result = status(config, account, service="tiny")
+
+    assert "names v1; release v2 gets its record from the run that holds the lock" == result.ledger
+
+
+def test_before_the_shift_the_old_release_still_serves(config, account):
+    """A deployment without production's weight changes nothing."""
+    moving = account.start(NEW)
+    moving.status, moving.at, moving.hook = "IN_PROGRESS", 5, "AWAITING_ACTION"
+
+    result = status(config, account, service="tiny")
+
+    assert ("v1", "agrees with ECS") == (result.release_id, result.ledger)
 
 
 def test_history_lists_the_newest_first(config, account):
