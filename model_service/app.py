@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from model_service import protocol
 from model_service.access_log import REQUEST_ID_KEY, AccessLog, fields
+from model_service.docs_page import add_docs_page
 from model_service.errors import RequestRefused, UserCodeFailed
 from model_service.loading import Served
 from model_service.openapi import describe
@@ -34,11 +35,13 @@ def create_app(serving: Serving) -> ASGIApp:
     app = FastAPI(
         title="onnxship model service",
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     _add_health(app, serving)
     _add_metadata(app, serving)
     _add_inference(app, serving)
+    add_docs_page(app)
     add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]
     return AccessLog(app, serving)

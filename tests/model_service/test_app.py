@@ -178,7 +178,19 @@ def test_the_documentation_s_examples_can_be_sent(digits: Service, digits_rows: 
     assert {"input": digits_rows[0].tolist()} == document["paths"]["/predict"]["post"]["requestBody"]["content"][
         "application/json"
     ]["example"]
-    assert b"swagger-ui" in digits.get("/docs").body
+
+
+def test_the_documentation_page_needs_no_other_host(digits: Service) -> None:
+    """Everything that /docs loads is served here, with the right media type."""
+    page = digits.get("/docs").body.decode()
+    loaded = set(re.findall(r'(?:src|href)="([^"]+)"', page)) - {"data:,"}
+    assert {"/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"} == loaded
+    script, style = (digits.get(path) for path in sorted(loaded))
+    assert (200, "text/javascript") == (script.status, script.headers["content-type"].partition(";")[0])
+    assert (200, "text/css") == (style.status, style.headers["content-type"].partition(";")[0])
+    assert b"SwaggerUIBundle" in script.body
+    assert "/openapi.json" in page
+    assert digits.get("/docs/__init__.py").status == 404
 
 
 def test_documents_a_model_with_several_inputs_without_golden_ones(adder: Service) -> None:
