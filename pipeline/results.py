@@ -357,6 +357,20 @@ class Reverted:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackPlan:
+    """What `rollback` would do, and the gates that would judge `to_release` before it serves."""
+
+    from_release: str
+    to_release: str
+    how: str
+    task_definition_arn: str
+    image_digest: str
+    image_is_there: bool
+    model_sha256: str
+    gates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunningDeployment:
     """A deployment that is not over; `answer` is the command that ends it when it waits for somebody."""
 

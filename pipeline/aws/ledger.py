@@ -162,6 +162,19 @@ class Ledger:
             )
         return self.known(shipped.previous_release_id)
 
+    def previous_to(self, live_task_definition_arn: str) -> Record:
+        """What `previous` will be once `reconcile` has made the pointer agree with what ECS runs. Reads only."""
+        current = self.current()
+        if current is None or current.task_definition_arn == live_task_definition_arn:
+            return self.previous()
+        for record in self.history():
+            if record.task_definition_arn == live_task_definition_arn and record.outcome is Outcome.LIVE:
+                shipped = self.record(record.serves or record.release_id) or record
+                return self.known(shipped.previous_release_id)
+        if any(draft.content.get("task_definition_arn") == live_task_definition_arn for draft in self.open_drafts()):
+            return self.known(current.release_id)
+        raise self._unexplained(live_task_definition_arn, current)
+
     def refuse_older(self, committed_at: str) -> None:
         """Raises Locked when the live release was built from a newer commit (times in ISO 8601)."""
         current = self.current()
@@ -193,7 +206,10 @@ class Ledger:
                     self.close(draft, Outcome.LIVE, "ECS runs it; its run ended before its record", finished_at=now)
                     return f"the record of release {draft.release_id}, which ECS runs, was finished"
                 return f"release {draft.release_id} is continued"
-        raise StateUnknown(
+        raise self._unexplained(live_task_definition_arn, current)
+
+    def _unexplained(self, live_task_definition_arn: str, current: Pointer | None) -> StateUnknown:
+        return StateUnknown(
             f"ECS runs {live_task_definition_arn or 'nothing'}, but the ledger says "
             f"{f'{current.release_id} ({current.task_definition_arn})' if current else 'nothing was released'}, "
             "and no record or draft explains it.",

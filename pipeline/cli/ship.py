@@ -35,6 +35,7 @@ from pipeline.results import (
     Plan,
     Published,
     Record,
+    RollbackPlan,
     RolledOut,
     Shipped,
 )
@@ -216,8 +217,7 @@ def rollback(run: Run, release: str | None, full_gate: bool, dry_run: bool, yes:
              onnxship rollback v1 --yes
     """
     if dry_run:
-        ledger = ledger_of(run.config, run.aws, run.service)
-        run.show(ledger.known(release) if release else ledger.previous())
+        run.show(_rollback_plan(run, release, ("golden", "load") if full_gate else ("golden",)))
         return
     confirm(run, f"Roll back to {release or 'the previous release'}", yes)
 
@@ -238,6 +238,14 @@ def rollback(run: Run, release: str | None, full_gate: bool, dry_run: bool, yes:
         on_progress=run.progress,
     )
     run.show(reverted)
+
+
+def _rollback_plan(run: Run, release: str | None, gates: tuple[str, ...]) -> RollbackPlan:
+    """Raises UsageError where the gates could not be asked: the record must say which model the release published."""
+    plan = rollback_stage.plan_rollback(run.config, run.aws, service=run.service, to=release, gates=gates)
+    if plan.gates:
+        published_of(ledger_of(run.config, run.aws, run.service).known(plan.to_release))
+    return plan
 
 
 @click.command()

@@ -25,11 +25,11 @@ from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.deployment.access import clear_gate
 from pipeline.deployment.follower import Gate, ignore
-from pipeline.deployment.live import LiveRevision, live_revision
+from pipeline.deployment.live import LiveRevision, live_revision, serving_revision
 from pipeline.deployment.place import Place, artifact_bucket, find_place, ledger_of, lock_place
 from pipeline.deployment.switch import switch
 from pipeline.errors import AwsError, PipelineError, StateUnknown, UsageError
-from pipeline.results import GateResult, Outcome, Record, Reverted, RolledOut
+from pipeline.results import GateResult, Outcome, Record, Reverted, RollbackPlan, RolledOut
 from pipeline.waiting import Clock, wait_until
 
 STOP_TIMEOUT_S = 1800
@@ -70,6 +70,39 @@ def rollback(
     return _Return(config, aws, clock, place, service, event_id, who, on_progress, on_gate).run(to, gates_for)
 
 
+def plan_rollback(
+    config: Config, aws: Aws, *, service: str, to: str | None = None, gates: tuple[str, ...] = ()
+) -> RollbackPlan:
+    """What `rollback` would do, `gates` being the names of those it would ask. Reads only.
+
+    Raises UsageError when it could not be done.
+    """
+    place = find_place(config, aws, service)
+    running = _running(aws, place)
+    live = live_revision(aws, place)
+    ledger = ledger_of(config, aws, service)
+    if running and to is None:
+        serves = release_of(aws, live.task_definition_arn)
+        record = ledger.record(serves) if serves else None
+        return RollbackPlan(
+            from_release=_release_of(aws, running), to_release=serves, how=f"stop deployment {running.arn}",
+            task_definition_arn=live.task_definition_arn, image_digest=live.image_digest,
+            image_is_there=bool(live.image_digest) and image_exists(
+                aws, f"{config.project}-{config.environment_name}", live.image_digest
+            ),
+            model_sha256=model_sha256_of(record) if record else "", gates=(),
+        )  # fmt: skip
+    record = ledger.known(to) if to else ledger.previous_to(live.task_definition_arn)
+    _check_usable(config, aws, record)
+    is_live = not running and live.task_definition_arn == record.task_definition_arn
+    return RollbackPlan(
+        from_release=release_of(aws, serving_revision(aws, place).task_definition_arn),
+        to_release=record.serves or record.release_id, how="nothing: it serves already" if is_live else "deploy",
+        task_definition_arn=record.task_definition_arn, image_digest=record.image_digest, image_is_there=True,
+        model_sha256=model_sha256_of(record), gates=() if is_live else gates,
+    )  # fmt: skip
+
+
 def stop_running(
     aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
 ) -> Deployment | None:
@@ -89,13 +122,10 @@ def stop_running(
 def _stop_running(
     aws: Aws, clock: Clock, place: Place, interval_s: float, on_progress: Callable[[str], None]
 ) -> Deployment | None:  # fmt: skip
-    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
-    if not running:
+    deployment = _running(aws, place)
+    if deployment is None:
         return None
-    arn = running[0][0]
-    deployment = describe_deployment(aws, arn)
-    if deployment is None or deployment.has_ended:
-        return None
+    arn = deployment.arn
     on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
     if deployment.status in ("PENDING", "IN_PROGRESS"):
         _stop(aws, arn)
@@ -114,6 +144,12 @@ def _stop_running(
             f"look what runs: `onnxship status {place.options}`",
         )
     return ended
+
+
+def _running(aws: Aws, place: Place) -> Deployment | None:
+    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
+    deployment = describe_deployment(aws, running[0][0]) if running else None
+    return None if deployment is None or deployment.has_ended else deployment
 
 
 def _stop(aws: Aws, arn: str) -> None:
@@ -143,7 +179,7 @@ class _Return:
         began_s = self.clock.monotonic()
         ledger = ledger_of(self.config, self.aws, self.service)
         if found := self._target(ledger, to):
-            self._check_usable(found)
+            _check_usable(self.config, self.aws, found)
         lease = acquire(
             self.aws, lock_place(self.config, self.aws, self.service),
             holder=self.who.name, run_url=self.who.run_url, command="onnxship rollback", preempt=True,
@@ -179,25 +215,8 @@ class _Return:
         if done := ledger.reconcile(serves, now=self.clock.now().isoformat()):
             self.on_progress(done)
         record = ledger.previous()
-        self._check_usable(record)
+        _check_usable(self.config, self.aws, record)
         return record
-
-    def _check_usable(self, record: Record) -> None:
-        """Before anything changes: the recorded image and task definition are still there."""
-        definition = describe_task_definition(self.aws, record.task_definition_arn)
-        if definition is None or definition.get("status") != "ACTIVE":
-            raise UsageError(
-                f"Release `{record.release_id}` cannot be gone back to: its task definition "
-                f"{record.task_definition_arn} is not ACTIVE.",
-                "choose another release: `onnxship history` lists them",
-            )
-        repository = f"{self.config.project}-{self.config.environment_name}"
-        if not image_exists(self.aws, repository, record.image_digest):
-            raise UsageError(
-                f"Release `{record.release_id}` cannot be gone back to: its image {record.image_digest} is no longer "
-                f"in repository {repository}.",
-                "choose another release: `onnxship history` lists them",
-            )
 
     def _deploy(self, ledger: Ledger, lease: Lease, record: Record, gates: Sequence[Gate]) -> RolledOut | None:
         draft = ledger.open_draft(
@@ -230,6 +249,24 @@ class _Return:
         lease.confirm()
         close(Outcome.LIVE, f"rolled back by {self.who.name}", deployment_arn=rolled_out.deployment_arn)
         return rolled_out
+
+
+def _check_usable(config: Config, aws: Aws, record: Record) -> None:
+    """Before anything changes: the recorded image and task definition are still there."""
+    definition = describe_task_definition(aws, record.task_definition_arn)
+    if definition is None or definition.get("status") != "ACTIVE":
+        raise UsageError(
+            f"Release `{record.release_id}` cannot be gone back to: its task definition "
+            f"{record.task_definition_arn} is not ACTIVE.",
+            "choose another release: `onnxship history` lists them",
+        )
+    repository = f"{config.project}-{config.environment_name}"
+    if not image_exists(aws, repository, record.image_digest):
+        raise UsageError(
+            f"Release `{record.release_id}` cannot be gone back to: its image {record.image_digest} is no longer "
+            f"in repository {repository}.",
+            "choose another release: `onnxship history` lists them",
+        )
 
 
 def model_sha256_of(record: Record) -> str:

@@ -10,7 +10,7 @@ from pipeline.aws.lock import LockPlace, acquire, read_lock
 from pipeline.aws.session import Aws
 from pipeline.errors import AwsError, GateRefused, Locked, StateUnknown, UsageError
 from pipeline.results import GateResult, Outcome, Verdict
-from pipeline.stages.rollback import Who, rollback
+from pipeline.stages.rollback import Who, plan_rollback, rollback
 from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OLD_DIGEST, OTHER, World
 
 ANN = Who("ann@laptop", "https://ci/run/7")
@@ -270,3 +270,54 @@ def test_back_to_what_already_serves_deploys_nothing(config, account):
 
     assert (result.how, result.serves) == ("already-live", "v2")
     assert account.sent("update_service") == []
+
+
+def planned(config, account, to=None):
+    account.calls.clear()
+    plan = plan_rollback(config, account, service="tiny", to=to, gates=("golden",))
+    assert {name.split("_")[0] for name, _ in account.calls} <= {"describe", "list", "get"}
+    return plan
+
+
+def test_a_plan_says_from_where_to_where(config, account):
+    """Task definition, image and gates of what would be gone back to; nothing but reads is sent."""
+    plan = planned(config, account)
+
+    assert ("v2", "v1", "deploy") == (plan.from_release, plan.to_release, plan.how)
+    assert (OLD, OLD_DIGEST, True) == (plan.task_definition_arn, plan.image_digest, plan.image_is_there)
+    assert ("golden",) == plan.gates
+
+
+def test_a_plan_counts_from_what_serves_not_from_a_stale_pointer(config, account):
+    """The killed run's v3 serves: the plan names v2, as the rollback itself goes there, and writes no record."""
+    ledger = ledger_of(account)
+    ledger.open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)
+    moving = account.start(OTHER)
+    moving.status, moving.at = "SUCCESSFUL", 9
+    account.clock.sleep(60)
+
+    plan = planned(config, account)
+
+    assert ("v3", "v2") == (plan.from_release, plan.to_release)
+    assert ledger.record("v3") is None
+    assert back(config, account).serves == plan.to_release
+
+
+def test_a_plan_while_a_release_bakes_is_to_stop_it(config, account):
+    """No gate judges what serves already."""
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, account.stays_at = "IN_PROGRESS", 8, NEW, "BAKE_TIME"
+
+    plan = planned(config, account)
+
+    assert ("v3", "v2", f"stop deployment {moving.arn}") == (plan.from_release, plan.to_release, plan.how)
+    assert () == plan.gates
+
+
+def test_a_plan_that_could_not_be_carried_out_is_refused(config, account):
+    """As the rollback itself: an image that is gone, a release that is unknown."""
+    account.images = {NEW_DIGEST}
+
+    for to in (None, "v1", "v9"):
+        with pytest.raises(UsageError):
+            plan_rollback(config, account, service="tiny", to=to)
