@@ -120,6 +120,8 @@ def _import(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
+    except SyntaxError as error:  # which names file and line itself; a stack of the import would add nothing
+        raise StartRefused(f"{FILE_NAME} cannot be imported: {type(error).__name__}: {error}") from None
     except Exception as error:
         raise StartRefused(f"{FILE_NAME} cannot be imported: {type(error).__name__}: {error}") from error
     return module

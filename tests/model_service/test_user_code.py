@@ -119,6 +119,16 @@ def test_a_broken_service_py_never_becomes_ready(launch: Launch, manifest: Path,
     assert words in last["message"]
 
 
+def test_a_syntax_error_is_told_once(launch: Launch, manifest: Path) -> None:
+    """File, line and Python's message stand in one line, without the stack of the import machinery."""
+    service = launch(manifest, code="x = (\n")
+    assert service.process.wait(30) == 1
+    last = service.log()[-1]
+    words = "the service cannot start: service.py cannot be imported: SyntaxError: '(' was never closed"
+    assert f"{words} (service.py, line 1)" == last["message"]
+    assert "stack" not in last
+
+
 def test_arrays_need_not_be_contiguous(launch: Launch, manifest: Path) -> None:
     """A postprocess may return any view of its arrays."""
     code = "def postprocess(outputs): return {'sum': outputs['sum'].T}"
