@@ -466,13 +466,20 @@ class Checkup:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `ship` would do: the image and model it needs, and the stacks it would change."""
+    """What `ship` would do: the image and model it needs, the stacks it would change, and how it would roll out.
 
+    With `nothing_to_do` the release `release_id` serves already and holds the very same.
+    """
+
+    release_id: str
+    nothing_to_do: bool
     image: str
     image_is_there: bool
     model_sha256: str
     model_is_there: bool
     quality: Quality | None
+    gates: tuple[str, ...]
+    bake_minutes: int
     stacks: tuple[StackChange, ...]
 
 

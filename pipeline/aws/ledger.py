@@ -91,12 +91,7 @@ class Ledger:
 
         Raises UsageError when that release has ended already: a record is written once.
         """
-        check_release_id(release_id)
-        if (ended := self.record(release_id)) is not None:
-            raise UsageError(
-                f"Release `{release_id}` has ended already: {ended.outcome} at {ended.finished_at}.",
-                "leave `--release` out for a new id; `onnxship history` lists the known ones",
-            )
+        self.refuse_ended(release_id)
         content = {
             "format": FORMAT, "release_id": release_id, "environment": self.environment, "service": self.service,
             "event": event, "started_at": started_at, "intents": [], "results": {}, **facts,
@@ -106,6 +101,14 @@ class Ledger:
             return Draft(self, content, etag)
         except Lost:
             return self._resume(release_id)
+
+    def refuse_ended(self, release_id: str) -> None:
+        """Raises UsageError when that release has ended already: a record is written once."""
+        if (ended := self.record(check_release_id(release_id))) is not None:
+            raise UsageError(
+                f"Release `{release_id}` has ended already: {ended.outcome} at {ended.finished_at}.",
+                "leave `--release` out for a new id; `onnxship history` lists the known ones",
+            )
 
     def close(self, draft: Draft, outcome: Outcome, reason: str, *, finished_at: str, **facts: Any) -> Record:
         """Write the record of a run that has ended, however it ended; a live one also moves the pointer."""

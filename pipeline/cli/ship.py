@@ -74,7 +74,7 @@ def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes
     _refuse_open_edge(run)
     _refuse_dirty_in_ci(allow_dirty)
     if dry_run:
-        run.show(_plan(run, allow_dirty))
+        run.show(_plan(run, release_id, allow_dirty))
         return
     shipped = _nothing_to_do(run, release_id, allow_dirty)
     if shipped is None:
@@ -86,8 +86,7 @@ def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes
 def _ship(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
     committed_at = git.committed_at(run.config.directory)
     ledger_of(run.config, run.aws, run.service).refuse_older(committed_at)
-    sha = git.identify(run.config.directory, []).sha
-    chosen = release_id or release_id_for(run.clock.now(), sha)
+    chosen = release_id or _new_id(run)
     watch = Stopwatch(run)
     with opened(run, chosen, "onnxship ship", committed_at=committed_at) as release:
         release.take_up()
@@ -100,6 +99,10 @@ def _ship(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
         rolled_out = watch.time("rollout", release.put_into_production)
         release.finish(watch.durations_s)
         return _shipped(run, release, built, published, rolled_out, watch)
+
+
+def _new_id(run: Run) -> str:
+    return release_id_for(run.clock.now(), git.identify(run.config.directory, []).sha)
 
 
 def _shipped(
@@ -183,8 +186,14 @@ def _recorded_fingerprint(record: Record) -> str:
     return str((record.results.get("fingerprint") or {}).get("sha256", "unknown"))
 
 
-def _plan(run: Run, allow_dirty: bool) -> Plan:
-    """What `ship` would do, stage by stage; nothing is changed."""
+def _plan(run: Run, release_id: str | None, allow_dirty: bool) -> Plan:
+    """What `ship` would do, stage by stage; nothing is changed. Raises what `ship` itself would raise."""
+    live = _nothing_to_do(run, release_id, allow_dirty)
+    if live is None:
+        ledger = ledger_of(run.config, run.aws, run.service)
+        ledger.refuse_older(git.committed_at(run.config.directory))
+        if release_id:
+            ledger.refuse_ended(release_id)
     common = {"config": run.config, "aws": run.aws, "clock": run.clock, "on_progress": run.progress, "dry_run": True}
     built = build_stage.build(**common, service=run.service, allow_dirty=allow_dirty)  # type: ignore[arg-type]
     published = publish_stage.publish(**common, service=run.service)  # type: ignore[arg-type]
@@ -192,11 +201,15 @@ def _plan(run: Run, allow_dirty: bool) -> Plan:
     alarmed = alarms_stage.alarms(**common)  # type: ignore[arg-type]
     service = deploy_stage.deploy_service(**common, service=run.service, task_definition_arn="")  # type: ignore[arg-type]
     return Plan(
+        release_id=live.release_id if live else release_id or _new_id(run),
+        nothing_to_do=live is not None,
         image=built.tag,
         image_is_there=built.reused,
         model_sha256=published.model_sha256,
         model_is_there=published.reused,
         quality=published.quality,
+        gates=() if live else ("golden", "load"),
+        bake_minutes=0 if live else run.settings.rollout.bake_minutes,
         stacks=(*foundation.stacks, *alarmed.stacks, *service.stacks),
     )
 
