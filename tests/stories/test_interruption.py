@@ -61,10 +61,17 @@ def test_after_the_shift_ecs_bakes_on_and_the_next_ship_takes_it_up(rehearsal: P
     wait_for_line(process, "BAKE_TIME")
 
     ended = interrupt(process)
+    status = rehearsal.onnxship("status", "--output", "json").json
+    back = rehearsal.onnxship("rollback", "--dry-run", "--output", "json").json
     again = rehearsal.onnxship("ship", "--release", "v3", "--yes", "--output", "json")
+    plan = rehearsal.onnxship("ship", "--dry-run", "--output", "json").json
 
     assert 130 == ended.exit_code, ended.stderr
     assert "Production has shifted" in ended.stderr
+    assert "v3" == status["release_id"]
+    assert "`onnxship ship --release v3 " in status["ledger"]
+    assert ("v3", "v1") == (back["from_release"], back["to_release"])
+    assert ("v3", True) == (plan["release_id"], plan["nothing_to_do"])
     assert (0, "v3") == (again.exit_code, again.json["release_id"]), again.stderr
     assert "v3" == predict(again.json["production_url"])[0]
 
