@@ -180,6 +180,8 @@ def limits(state: dict[str, Any]) -> list[str]:
     try:
         connection.request("GET", "/_rehearsal/report")
         return [str(sentence) for sentence in json.loads(connection.getresponse().read())["not_rehearsed"]]
+    except (OSError, http.client.HTTPException) as error:
+        return [f"It ended before it could be asked ({error})."]
     finally:
         connection.close()
 

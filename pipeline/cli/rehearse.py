@@ -23,6 +23,7 @@ LEAVE = """if [ "${{AWS_ACCESS_KEY_ID-}}" = rehearsal ]; then
 unset {names}
 PS1="${{PS1-}}"; PS1="${{PS1#"(rehearsal) "}}"
 fi"""
+SHOWN_LIMITS = 8  # the gravest come first; all of them would push the result off the screen
 
 
 def add_to(cli: click.Group) -> None:
@@ -173,11 +174,12 @@ def _farewell(config_path: Path, state: dict[str, Any], code: int) -> str:
     if code:
         lines = [f"In this shell first: {first}"] if first else []
         return "\n".join([*lines, "The local AWS keeps running: `onnxship rehearse down` ends it."])
-    limits = [f"  - {sentence}" for sentence in local_aws.limits(state)]
+    limits = local_aws.limits(state)
+    lines = ["What a rehearsal cannot show:", *(f"  - {sentence}" for sentence in limits[:SHOWN_LIMITS])]
+    if more := limits[SHOWN_LIMITS:]:
+        lines.append(f"  and {len(more)} smaller things: curl {state['endpoint']}/_rehearsal/report")
     look = f"{first} to look around, " if first else ""
-    return "\n".join(
-        ["What a rehearsal cannot show:", *limits, f"It all keeps running: {look}`onnxship rehearse down` to end it."]
-    )
+    return "\n".join([*lines, f"It all keeps running: {look}`onnxship rehearse down` to end it."])
 
 
 def _start(config: configuration.Config, seconds_per_minute: float, assume: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -124,6 +124,14 @@ def test_without_a_rehearsal_there_is_nothing_to_enter(project: Project) -> None
     refused(project.onnxship("rehearse", "env"), 2, "No local AWS runs", "onnxship rehearse up")
 
 
+def test_without_a_configuration_there_is_nothing_to_enter(project: Project) -> None:
+    """`rehearse env` in the wrong directory."""
+    (project.directory / "elsewhere").mkdir()
+    elsewhere = Project(project.directory / "elsewhere", project.environment)
+
+    refused(elsewhere.onnxship("rehearse", "env"), 2, "no onnxship.yaml in")
+
+
 def test_without_credentials_the_rehearsal_is_offered(project: Project) -> None:
     """A first `onnxship ship` on a machine that knows no AWS."""
     nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
@@ -145,6 +153,34 @@ def up(project: Project) -> Iterator[Project]:
 def test_a_second_up_names_the_first(up: Project) -> None:
     """One local AWS for each project."""
     refused(up.onnxship("rehearse", "up"), 2, "runs already", "onnxship rehearse down")
+
+
+@pytest.mark.parametrize("command", ["status", "doctor"])
+def test_without_credentials_the_running_rehearsal_is_named(up: Project, command: str) -> None:
+    """`rehearse ship` in one shell, `status` in another that never entered: the line to type stands in the answer."""
+    kept = {name: value for name, value in up.environment.items() if not name.startswith(("AWS_", "ONNXSHIP_"))}
+    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
+    outside = Project(up.directory, kept | nowhere | {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"})
+
+    ended = outside.onnxship(command)
+
+    assert ended.exit_code in (2, 6)
+    assert "no AWS credentials" in ended.stderr
+    assert 'eval "$(onnxship rehearse env)"' in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "ship"])
+def test_another_account_needs_another_rehearsal(up: Project, config: Path, command: str) -> None:
+    """The account was changed in the file while the local AWS runs as the old one."""
+    config.write_text(config.read_text().replace('"111122223333"', '"999988887777"'))
+
+    refused(up.onnxship("rehearse", command), 2, "111122223333", "999988887777", "`onnxship rehearse down`")
+
+
+def test_rehearse_run_gives_the_exit_code_of_its_command(up: Project) -> None:
+    """Its own, or the one that a shell gives for a signal."""
+    assert 3 == up.onnxship("rehearse", "run", "--", "sh", "-c", "exit 3").exit_code
+    assert 0 == up.onnxship("rehearse", "run", "--", "sh", "-c", "test -n $AWS_ENDPOINT_URL").exit_code
 
 
 def test_an_endpoint_that_is_not_loopback_is_refused(up: Project) -> None:
@@ -221,3 +257,29 @@ def test_json_errors_leave_stdout_empty(up: Project) -> None:
 
     assert 2 == ended.exit_code
     assert "" == ended.stdout
+
+
+def test_after_down_a_shell_is_told_how_to_leave(up: Project) -> None:
+    """It still points at an endpoint that answers no more: `down` and every command after it say what to do."""
+    ended = up.onnxship("rehearse", "down")
+    assert 'eval "$(onnxship rehearse env --unset)"' in ended.stderr
+
+    refused(up.onnxship("status"), 6, "has ended", "onnxship rehearse up", "open a new shell")
+
+    leave = f'eval "$({sys.executable} -m pipeline rehearse env --unset)"'
+    script = f'PS1="(rehearsal) $ "; {leave} && env && echo "[$PS1]"'
+    left = subprocess.run(
+        ["bash", "-c", script], cwd=up.directory, env=up.environment, capture_output=True, text=True, check=True
+    )
+    assert [] == [line for line in left.stdout.splitlines() if line.startswith(("AWS_", "ONNXSHIP_"))]
+    assert left.stdout.endswith("[$ ]\n")
+
+
+def test_a_shell_that_never_entered_keeps_its_own_settings(project: Project) -> None:
+    """`env --unset` takes away what the rehearsal gave, not a user's own credentials."""
+    script = f'eval "$({sys.executable} -m pipeline rehearse env --unset)" && echo "$AWS_ACCESS_KEY_ID"'
+    mine = project.environment | {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE"}
+
+    kept = subprocess.run(["bash", "-c", script], cwd=project.directory, env=mine, capture_output=True, text=True)
+
+    assert "AKIAEXAMPLE\n" == kept.stdout
