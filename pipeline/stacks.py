@@ -16,6 +16,7 @@ from pipeline.errors import AwsError, GateRefused, PipelineError, StateUnknown, 
 from pipeline.results import StackChange
 from pipeline.templates import PROJECT_TAG, StackSpec
 from pipeline.waiting import Clock, wait_until
+from pipeline.words import counted
 
 TIMEOUT_S = 3600.0
 # Nothing of these was ever used, or it is gone again: the stack can only be deleted.
@@ -324,7 +325,7 @@ def _refuse_foreign(spec: StackSpec, stack: Stack) -> None:
 
 def _refusal(name: str, refused: tuple[ResourceChange, ...]) -> GateRefused:
     return GateRefused(
-        f"{name}: the change set would replace or remove {len(refused)} resources that releases stand on.",
+        f"{name}: the change set would replace or remove {counted(len(refused), 'resource')} that releases stand on.",
         "undo that change in onnxship.yaml, or build a new environment beside this one and ship there",
         details=tuple(str(change) for change in refused),
     )

@@ -18,6 +18,7 @@ import yaml
 from pipeline.config import Config, Service
 from pipeline.errors import ConfigError
 from pipeline.template_checks import check, parse
+from pipeline.words import counted
 
 TEMPLATES = (
     *("delivery", "registry", "network", "cluster", "runtime"),
@@ -92,7 +93,7 @@ def template_body(config: Config, template: str) -> str:
         ) from error
     if faults:
         raise ConfigError(
-            f"templates.{template}: {path} breaks {len(faults)} rules.",
+            f"templates.{template}: {path} breaks {counted(len(faults), 'rule')}.",
             "correct the resources named above, or remove the key to use the project's own template",
             details=tuple(faults),
         )

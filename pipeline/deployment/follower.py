@@ -33,6 +33,7 @@ from pipeline.deployment.spans import Spans
 from pipeline.errors import AwsError, PipelineError, StateUnknown
 from pipeline.results import GateResult, RolledOut, Target, Verdict
 from pipeline.waiting import Clock
+from pipeline.words import counted
 
 Gate = Callable[[Target], GateResult]
 GATE_STAGE = "POST_TEST_TRAFFIC_SHIFT"
@@ -253,7 +254,7 @@ class Follower:
     def _why_not_starting(self, deployment: Deployment, failed: tuple[StoppedTask, ...]) -> str:
         limit = self.wanted.max_failed_tasks
         if len(failed) >= limit:
-            return f"{len(failed)} tasks of the new revision failed (rollout.max_failed_tasks: {limit})"
+            return f"{counted(len(failed), 'task')} of the new revision failed (rollout.max_failed_tasks: {limit})"
         service = describe_service(self.aws, self.place.cluster, self.place.service)
         if unplaced := placement_failure(service, deployment.created_at):
             return f"a task could not be placed: {unplaced}"
