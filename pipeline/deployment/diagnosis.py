@@ -58,6 +58,7 @@ def readable(line: str) -> str:
     if isinstance(entry, dict) and "message" in entry:
         first = str(entry["message"]).partition("\n")[0]
         stack = str(entry.get("stack") or "").strip().rpartition("\n")[2]
+        stack = "" if stack in str(entry["message"]) else stack
         line = ": ".join(part for part in (str(entry.get("level", "")), first, stack) if part)
     return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 3] + "..."
 
