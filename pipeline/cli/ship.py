@@ -27,7 +27,7 @@ from pipeline.cli.release import (
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
-from pipeline.errors import ConfigError, UsageError
+from pipeline.errors import ConfigError, GateRefused, UsageError
 from pipeline.results import (
     Aborted,
     Built,
@@ -178,7 +178,10 @@ def _fingerprint(run: Run, allow_dirty: bool) -> str:
     built = build_stage.build(**common, allow_dirty=allow_dirty, dry_run=True)  # type: ignore[arg-type]
     if not built.image_digest:
         return ""
-    published = publish_stage.publish(**common, dry_run=True)  # type: ignore[arg-type]
+    try:
+        published = publish_stage.publish(**common, dry_run=True)  # type: ignore[arg-type]
+    except GateRefused:
+        return ""  # it is something else, and the real run refuses it under the lock and with a record
     return fingerprint(run.config, run.service, built, published) if published.manifest_sha256 else ""
 
 

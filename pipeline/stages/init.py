@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -87,7 +88,8 @@ def _write(
         if arrays:
             np.savez_compressed(targets[1], allow_pickle=False, **arrays)
         config.write_text(_rendered(settings, None))
-        quality = measure(config)
+        found = measure(config)
+        quality = replace(found, at_least=_floor(found)) if found else None
         config.write_text(_rendered(settings, quality))
     except (PipelineError, OSError) as error:
         for path in targets:
@@ -105,8 +107,11 @@ def _write(
 def _rendered(settings: Mapping[str, object], quality: Quality | None) -> str:
     template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
     rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
-    floor = max(0.0, math.floor((quality.value - FLOOR_SLACK) * 100) / 100) if quality else None
-    return rendered.render(settings, quality=quality, floor=floor) + "\n"
+    return rendered.render(settings, quality=quality) + "\n"
+
+
+def _floor(quality: Quality) -> float:
+    return max(0.0, math.floor((quality.value - FLOOR_SLACK) * 100) / 100)
 
 
 def _refuse_fixed_batch(model: Path, signature: Signature) -> None:

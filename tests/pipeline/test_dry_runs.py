@@ -20,7 +20,7 @@ def type_in(project):
     """Types a command in the project's directory."""
 
     def run(*words: str):
-        return CliRunner().invoke(cli, [*words, "--config", str(project / "onnxship.yaml")])
+        return CliRunner(env={"CI": ""}).invoke(cli, [*words, "--config", str(project / "onnxship.yaml")])
 
     return run
 

@@ -38,7 +38,9 @@ def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def zizmor(path: Path) -> subprocess.CompletedProcess[str]:
-    return run("zizmor", "--offline", "--persona=auditor", "--no-progress", "--format", "plain", path)
+    return run(
+        "zizmor", "--offline", "--persona=auditor", "--no-progress", "--color", "never", "--format", "plain", path
+    )
 
 
 def schema(name: str, *paths: Path) -> subprocess.CompletedProcess[str]:
