@@ -6,8 +6,6 @@ A stage in another process, or a run that continues an interrupted one, finds th
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import os
 import platform
 import socket
@@ -22,9 +20,10 @@ from pipeline.aws import ecr
 from pipeline.aws.cloudformation import outputs
 from pipeline.aws.ledger import Draft, Ledger, outcome_of
 from pipeline.aws.lock import Lease, acquire
-from pipeline.aws.models import PinnedModel, fetch_model
+from pipeline.aws.models import PinnedModel
+from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
 from pipeline.cli.options import Run
-from pipeline.config import Config
+from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
@@ -40,19 +39,15 @@ from pipeline.results import (
     Record,
     RolledOut,
     Scanned,
-    Target,
     TaskDefinition,
 )
 from pipeline.stages import alarms as alarms_stage
 from pipeline.stages import build as build_stage
 from pipeline.stages import deploy as deploy_stage
-from pipeline.stages import golden as golden_stage
-from pipeline.stages import loadtest as loadtest_stage
 from pipeline.stages import publish as publish_stage
 from pipeline.stages import register as register_stage
 from pipeline.stages import rollout as rollout_stage
 from pipeline.stages import scan as scan_stage
-from pipeline.templates import template_hashes
 
 T = TypeVar("T")
 
@@ -315,66 +310,6 @@ def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Re
 def is_deployed(run: Run) -> bool:
     """Whether the service's stack is there and complete."""
     return "ServiceName" in outputs(run.aws, run.config.stack_name("service", run.service))
-
-
-def golden_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
-    """The golden inputs as a gate."""
-
-    def golden(target: Target) -> GateResult:
-        return golden_stage.golden(
-            run.config, run.clock, service=run.service, target=target, release_id=release_id, model=model
-        )
-
-    return golden
-
-
-def load_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
-    """Locust as a gate."""
-
-    def loadtest(target: Target) -> GateResult:
-        tested = loadtest_stage.loadtest(
-            run.config, service=run.service, target=target, model=model, release_id=release_id
-        )
-        return loadtest_stage.as_gate(tested)
-
-    return loadtest
-
-
-def fetch_published(run: Run, published: Published) -> PinnedModel:
-    """Manifest and golden inputs as the release pinned them."""
-    return fetch_model(
-        run.aws,
-        published.bucket,
-        published.manifest_key,
-        published.manifest_version_id,
-        published.manifest_sha256,
-    )
-
-
-def published_of(record: Record) -> Published:
-    """What a recorded release had published. Raises UsageError when its record does not say."""
-    found = record.results.get("publish")
-    if not found:
-        raise UsageError(
-            f"The record of release `{record.release_id}` does not say which model it published.",
-            "choose another release: `onnxship history` lists them",
-        )
-    return TypeAdapter(Published).validate_python(found)
-
-
-def fingerprint(config: Config, service: str, built: Built, published: Published) -> str:
-    """Equal for two releases that would put the very same thing into production; hex sha256."""
-    settings = config.services[service].model_dump(mode="json", exclude={"image", "model", "gate", "scan"})
-    content = {
-        "image_digest": built.image_digest,
-        "manifest_sha256": published.manifest_sha256,
-        "templates": template_hashes(config),
-        "service": settings,
-        "network": config.network.model_dump(mode="json"),
-        "edge": config.edge.model_dump(mode="json"),
-        "cost": config.cost.model_dump(mode="json"),
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _step(first: rollout_stage.FirstRollout) -> None:

@@ -13,17 +13,10 @@ from pipeline.aws.ledger import check_release_id, release_id_for
 from pipeline.aws.lock import free_lock
 from pipeline.building import git
 from pipeline.cli import release as releases
+from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
-from pipeline.cli.release import (
-    Release,
-    fetch_published,
-    fingerprint,
-    golden_gate,
-    is_deployed,
-    load_gate,
-    opened,
-    published_of,
-)
+from pipeline.cli.release import Release, is_deployed, opened
+from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place

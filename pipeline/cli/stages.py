@@ -9,8 +9,9 @@ import click
 from pipeline.aws.documents import read_document
 from pipeline.aws.ledger import check_release_id, release_id_for
 from pipeline.building import git
+from pipeline.cli.gates import fetch_published, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
-from pipeline.cli.release import Release, fetch_published, opened, published_of
+from pipeline.cli.release import Release, opened
 from pipeline.deployment.place import find_place, ledger_of
 from pipeline.errors import GateRefused, UsageError
 from pipeline.results import Target, Verdict
