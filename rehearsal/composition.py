@@ -42,7 +42,7 @@ class Composition:
         self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
         for part in self.parts:
             part.install()
-        self.api = ApiServer()
+        self.api = ApiServer(context.outages)
         self._add_pages()
 
     def _add_pages(self) -> None:
@@ -52,6 +52,8 @@ class Composition:
         door.add("GET", "access-log", lambda _: _lines(self.balancing.access_log()))
         door.add("GET", "weights", lambda _: self.balancing.weights())
         door.add("POST", "scan-findings", self.ecr.scans.seed)
+        door.add("GET", "outage", lambda _: self._context.outages.told())
+        door.add("POST", "outage", self._context.outages.switch)
 
     def _report(self) -> dict[str, Any]:
         settings = self._context.settings

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
+from rehearsal.outage import Outages
+
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 
@@ -71,6 +73,7 @@ class Context:
     settings: Settings
     loop: asyncio.AbstractEventLoop
     addresses: AddressBook = field(default_factory=AddressBook)
+    outages: Outages = field(default_factory=Outages)
     endpoint: str = ""
     registry: str = ""
     reserved: dict[int, socket.socket] = field(default_factory=dict)

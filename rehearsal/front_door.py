@@ -14,7 +14,8 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.wrappers import Request, Response
 
 from rehearsal.context import LOOPBACK
-from rehearsal.not_rehearsed import NotRehearsed
+from rehearsal.not_rehearsed import NotRehearsed, error, identify
+from rehearsal.outage import Outages
 
 OWN = "/_rehearsal/"
 
@@ -67,12 +68,33 @@ class Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
         return super().get_backend_for_host(host)
 
 
+class WhileUp:
+    """A WSGI application whose services may be switched off: then they answer as an AWS service in trouble does.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/CommonErrors.html (ServiceUnavailable; SDKs try it again)
+    """
+
+    def __init__(self, aws: Callable[..., Iterable[bytes]], outages: Outages) -> None:
+        self._aws, self._outages = aws, outages
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        call = identify(environ)
+        if not self._outages.is_off(call.service):
+            return self._aws(environ, start_response)
+        # What was sent is read all the same: on a connection that is kept the next request comes after it.
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        told = f"{call.service} is switched off in this rehearsal."
+        status, headers, body = error(call, 503, "ServiceUnavailable", told)
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else body
+
+
 class ApiServer:
     """moto behind the front door, answering in threads on a free loopback port."""
 
-    def __init__(self) -> None:
+    def __init__(self, outages: Outages) -> None:
         self.gaps = NotRehearsed(Dispatcher(create_backend_app))
-        self.door = FrontDoor(self.gaps)
+        self.door = FrontDoor(WhileUp(self.gaps, outages))
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
 

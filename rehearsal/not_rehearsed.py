@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
@@ -112,7 +113,7 @@ def identify(environ: Environ) -> Call:
 def error(call: Call, status: int, code: str, message: str) -> tuple[str, Headers, list[bytes]]:
     """An error that botocore parses into `code` and `message` in the call's protocol."""
     content_type, body = _body(call, code, message)
-    reason = {500: "Internal Server Error", 501: "Not Implemented"}[status]
+    reason = HTTPStatus(status).phrase
     headers = [
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),

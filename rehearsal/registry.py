@@ -25,6 +25,7 @@ from botocore.exceptions import ClientError
 
 from rehearsal.blobs import DIGEST, Blobs, DigestMismatch, Upload
 from rehearsal.context import LOOPBACK, Context
+from rehearsal.unusable import unwritable
 
 log = logging.getLogger(__name__)
 TOKEN_LIFE_S = 12 * 3600  # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
@@ -134,6 +135,8 @@ class Registry:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
+            if self._context.outages.is_off("ecr"):
+                raise Refusal(503, "UNAVAILABLE", "ecr is switched off in this rehearsal.")
             if not self._may_enter(request):
                 raise Refusal(401, "UNAUTHORIZED", "Sign in with the token of ecr:GetAuthorizationToken.")
             return await handler(request)
@@ -141,10 +144,23 @@ class Registry:
             return _refused(refusal)
         except ClientError as error:
             return _refused(_as_refusal(error))
+        except OSError as error:
+            return _refused(self._no_room(request, error))
         except web.HTTPNotFound:
             return _refused(Refusal(404, "UNSUPPORTED", f"{request.method} {request.path} is not part of the API."))
         except web.HTTPMethodNotAllowed:
             return _refused(Refusal(405, "UNSUPPORTED", f"ECR does not take {request.method} here."))
+
+    def _no_room(self, request: web.Request, error: OSError) -> Refusal:
+        """A push that the disk cannot take fails by itself; what it had written makes room again."""
+        if upload := self._uploads.pop(request.match_info.get("upload", ""), None):
+            upload.abandon()
+        if isinstance(error, ConnectionError):  # the client went away
+            return Refusal(499, "UNKNOWN", str(error))
+        log.error("%s %s: %s", request.method, request.path, error)
+        directory = self._context.settings.state_dir
+        said = unwritable(error, directory)
+        return Refusal(507, "UNKNOWN", f"{said.what} Fix: {said.remedy}.")
 
     def _may_enter(self, request: web.Request) -> bool:
         query = request.query
