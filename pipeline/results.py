@@ -280,7 +280,10 @@ class LockState:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How one release ended. `event` is `ship` or `rollback`; a rollback names the release that it `serves`."""
+    """How one release ended. `event` is `ship` or `rollback`; a rollback names the release that it `serves`.
+
+    `details` are the lines beneath the reason: gates, stopped tasks and the last lines they wrote.
+    """
 
     release_id: str
     environment: str
@@ -290,6 +293,7 @@ class Record:
     started_at: str
     finished_at: str = ""
     reason: str = ""
+    details: tuple[str, ...] = ()
     who: str = ""
     run_url: str = ""
     git_sha: str = ""

@@ -303,7 +303,7 @@ def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Re
             yield release
         except PipelineError as error:
             if outcome := outcome_of(error):
-                release.close(outcome, error.what)
+                release.close(outcome, error.what, details=error.details)
             raise
 
 

@@ -168,10 +168,10 @@ def _live_already(run: Run, record: Record, url: str) -> Shipped:
 def _fingerprint(run: Run, allow_dirty: bool) -> str:
     """Of what would be shipped now; "" when its image or model is not in AWS yet."""
     common = {"config": run.config, "aws": run.aws, "clock": run.clock, "service": run.service}
-    built = build_stage.build(**common, allow_dirty=allow_dirty, dry_run=True)  # type: ignore[arg-type]
-    if not built.image_digest:
-        return ""
     try:
+        built = build_stage.build(**common, allow_dirty=allow_dirty, dry_run=True)  # type: ignore[arg-type]
+        if not built.image_digest:
+            return ""
         published = publish_stage.publish(**common, dry_run=True)  # type: ignore[arg-type]
     except GateRefused:
         return ""  # it is something else, and the real run refuses it under the lock and with a record

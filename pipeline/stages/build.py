@@ -20,7 +20,7 @@ from pipeline.building.context import USER_REQUIREMENTS, BuildContext, build_con
 from pipeline.building.oci import MANIFEST_TYPE, oci_image
 from pipeline.building.requirements import check_installed
 from pipeline.config import Config
-from pipeline.errors import ConfigError, StateUnknown
+from pipeline.errors import GateRefused, StateUnknown
 from pipeline.results import Built
 from pipeline.waiting import Clock
 
@@ -51,9 +51,9 @@ def build(
     """Build and push the service's image, or find the one that is there already.
 
     `git_sha` stands for the commit where there is no repository (a source archive in CI). Raises ConfigError for an
-    uncommitted tree unless `allow_dirty`, for an image that is not linux/amd64, and for requirements that the `layers`
-    builder does not find on this machine. With `dry_run` nothing is built
-    or tagged; `image_digest` is empty when there is no such image yet.
+    uncommitted tree unless `allow_dirty` and for requirements that the `layers` builder does not find on this machine,
+    GateRefused for an image that is not linux/amd64, new or found. With `dry_run` nothing is built or tagged;
+    `image_digest` is empty when there is no such image yet.
     """
     del clock  # every stage is called alike; nothing here waits
     context = build_context(config, service)
@@ -115,7 +115,7 @@ def _build_and_push(context: BuildContext, repository: Repository, tag: str) -> 
         )
     try:
         _refuse_other_platforms(repository, digest)
-    except ConfigError:
+    except GateRefused:
         ecr.delete_image(repository.aws, repository.name, digest)
         raise
     repository.on_progress(f"pushed {repository.uri}:{tag} ({digest})")
@@ -165,11 +165,11 @@ def _tag(repository: Repository, digest: str, tags: tuple[str, ...]) -> None:
 
 
 def _refuse_other_platforms(repository: Repository, digest: str) -> None:
-    """Raise ConfigError for an image that Fargate's X86_64 cannot start ("exec format error")."""
+    """Raise GateRefused for an image that Fargate's X86_64 cannot start ("exec format error")."""
     manifest = ecr.get_manifest(repository.aws, repository.name, digest)
     found = ecr.platforms(repository.aws, repository.name, manifest)
     if docker.PLATFORM not in found:
-        raise ConfigError(
+        raise GateRefused(
             f"The image {digest} is for {', '.join(found) or 'no platform'}; the tasks need {docker.PLATFORM}.",
             "delete it (`aws ecr batch-delete-image`) and run `onnxship build`; push nothing else under its tags",
         )

@@ -14,7 +14,7 @@ from pipeline.aws import ecr, oci_registry
 from pipeline.aws.cloudformation import outputs
 from pipeline.building import oci
 from pipeline.config import Config
-from pipeline.errors import AwsError, ConfigError, UsageError
+from pipeline.errors import AwsError, ConfigError, GateRefused, UsageError
 from pipeline.results import Built
 from pipeline.stages.build import build
 from tests.pipeline.conftest import SERVICE, Cloud
@@ -161,7 +161,7 @@ def test_another_platform_is_refused(ready: Cloud) -> None:
     """An arm64 image under the release's tag is refused before anything is deployed."""
     push_for(ready, "arm64", built(ready, dry_run=True).tag)
 
-    with pytest.raises(ConfigError, match=r"is for linux/arm64; the tasks need linux/amd64"):
+    with pytest.raises(GateRefused, match=r"is for linux/arm64; the tasks need linux/amd64"):
         built(ready)
 
 
