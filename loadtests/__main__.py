@@ -1,4 +1,8 @@
-"""`python -m loadtests`: a constant rate of golden requests for a while, and a JSON file of what was measured.
+"""`python -m loadtests`: a constant rate of requests for a while, and a JSON file of what was measured.
+
+With `--against` a second part follows the load, in the same process: each body goes to both listeners, one right after
+the other, at the same rate. Both see the same moments then, and neither is under a load that the other is not.
+The file holds the load's figures, and in `beside` and `against` the second part's, of `--url` and of `--against`.
 
 Exit code 0 whenever a result was written; what it means is judged elsewhere.
 """
@@ -14,26 +18,33 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, events
+from locust import FastHttpUser
 from locust.env import Environment
 
-from loadtests.locustfile import JSON_HEADERS, count_users, user_class
+from loadtests.locustfile import JSON_HEADERS, LIVE, NEW, Listener, count_users, pair_class, user_class
 from loadtests.measuring import Measurements
 from loadtests.payloads import payloads
 
 PARENT_CHECK_S = 1.0
+STOP_S = 5  # how long answers that are still under way are waited for
 
 
 def main() -> None:
     """Run one load test."""
     options = parse()
-    path, bodies = payloads(options.manifest, options.golden, options.kind)
-    named = json.loads(options.headers.read_text()) if options.headers else {}
-    headers = JSON_HEADERS | named | dict(_header(line) for line in options.header)
+    path, bodies = payloads(options.manifest, options.golden, options.kind, options.requests)
+    new = Listener(NEW, options.url, _headers(options.headers) | dict(_header(line) for line in options.header))
+    gevent.spawn(_end_with_parent, os.getppid())
+    gevent.signal_handler(signal.SIGTERM, os._exit, 143)
     users = count_users(options.rps)
-    user = user_class(path, bodies, headers, options.rps / users)
-    user.host = options.url.rstrip("/")
-    result = run(user, users, options.warmup_s, options.duration_s)
+    load = user_class(new, path, bodies, options.rps / users)
+    result = measure(load, users, options.warmup_s, options.duration_s)[NEW]
+    if options.against:
+        users = count_users(options.against_rps)
+        live = Listener(LIVE, options.against, _headers(options.against_headers))
+        pairs = pair_class((new, live), path, bodies, options.against_rps / users)
+        measured = measure(pairs, users, options.warmup_s, options.against_s)
+        result |= {"beside": measured[NEW], "against": measured[LIVE]}
     _write(options.output, result)
 
 
@@ -43,31 +54,35 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--manifest", type=Path, required=True, help="the model's manifest.json")
     parser.add_argument("--golden", type=Path, required=True, help="the published golden.npz")
     parser.add_argument("--kind", choices=("predict", "infer"), default="predict")
+    parser.add_argument("--requests", type=Path, help="one body a line, sent in turn in place of the golden rows")
     parser.add_argument("--rps", type=float, default=50)
     parser.add_argument("--duration-s", type=float, default=60)
-    parser.add_argument("--warmup-s", type=float, default=2, help="sent before, not measured")
+    parser.add_argument("--warmup-s", type=float, default=2, help="sent before each part, not measured")
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'")
     parser.add_argument("--headers", type=Path, help="JSON file of headers; secrets here show in no process list")
+    parser.add_argument("--against", metavar="URL", help="base URL of the listener to compare with")
+    parser.add_argument("--against-headers", type=Path, help="JSON file of headers for it; it gets none of the others")
+    parser.add_argument("--against-rps", type=float, default=10, help="pairs of requests a second")
+    parser.add_argument("--against-s", type=float, default=30, help="how long pairs are sent")
     parser.add_argument("--output", type=Path, required=True, help="where the JSON result goes")
     return parser.parse_args()
 
 
-def run(user: type[FastHttpUser], users: int, warmup_s: float, duration_s: float) -> dict[str, Any]:
-    """Warm up, measure, stop; what was measured."""
-    environment = Environment(user_classes=[user], events=events, stop_timeout=5)
+def measure(user: type[FastHttpUser], users: int, warmup_s: float, duration_s: float) -> dict[str, dict[str, Any]]:
+    """Warm up, measure, stop; what was measured, by the listener's name."""
+    environment = Environment(user_classes=[user], stop_timeout=STOP_S)
     runner = environment.create_local_runner()
-    measurements = Measurements(measure_from_s=time.monotonic() + warmup_s)
+    begin = time.monotonic() + warmup_s
+    measurements = {name: Measurements(measure_from_s=begin) for name in (NEW, LIVE)}
 
-    def on_request(response: Any, response_time: float, exception: object, **_: Any) -> None:
-        measurements.add(response, response_time, exception)
+    def on_request(name: str, response: Any, response_time: float, exception: object, **_: Any) -> None:
+        measurements[name].add(response, response_time, exception)
 
     environment.events.request.add_listener(on_request)
-    gevent.spawn(_end_with_parent, os.getppid())
-    gevent.signal_handler(signal.SIGTERM, os._exit, 143)
     runner.start(users, spawn_rate=max(users / max(warmup_s, 0.5), 1.0))
     gevent.sleep(warmup_s + duration_s)
-    runner.stop()  # waits for the answers that are still under way, and counts them
-    return measurements.as_result(duration_s)
+    runner.quit()  # waits for the answers that are still under way, and counts them
+    return {name: measured.as_result(duration_s) for name, measured in measurements.items()}
 
 
 def _end_with_parent(parent: int) -> None:
@@ -75,6 +90,11 @@ def _end_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         gevent.sleep(PARENT_CHECK_S)
     os._exit(1)
+
+
+def _headers(path: Path | None) -> dict[str, str]:
+    named: dict[str, str] = json.loads(path.read_text()) if path else {}
+    return JSON_HEADERS | named
 
 
 def _header(line: str) -> tuple[str, str]:

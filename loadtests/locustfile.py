@@ -10,9 +10,11 @@ import itertools
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import FastHttpUser, constant_throughput, task
 
 from loadtests.payloads import payloads
@@ -20,6 +22,17 @@ from loadtests.payloads import payloads
 RATE_PER_USER = 2.0
 # A user waits for its answer before it sends again; with this many users the rate holds up to 0.5 s an answer.
 JSON_HEADERS = {"Content-Type": "application/json"}
+GOLDEN_RATIO = 0.618034
+NEW, LIVE = "new", "live"  # the names under which answers are counted
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where requests go, with the headers that go there and nowhere else."""
+
+    name: str
+    url: str
+    headers: dict[str, str]
 
 
 def count_users(rps: float) -> int:
@@ -27,21 +40,62 @@ def count_users(rps: float) -> int:
     return max(1, math.ceil(rps / RATE_PER_USER))
 
 
-def user_class(path: str, bodies: list[bytes], headers: dict[str, str], requests_per_s: float) -> type[FastHttpUser]:
-    """A user that posts the bodies in turn to `path`, `requests_per_s` times a second."""
-    turns: Iterator[bytes] = itertools.cycle(bodies)
+class SteadyUser(FastHttpUser):
+    """A user whose turns do not fall together with the others': Locust starts users in batches, which would burst."""
 
-    class GoldenUser(FastHttpUser):
+    abstract = True
+    connection_timeout = 10.0
+    network_timeout = 30.0
+    max_retries = 0
+    turns_per_s = RATE_PER_USER
+    starts: Iterator[int]
+
+    def on_start(self) -> None:
+        # Multiples of the golden ratio, modulo 1, lie evenly however many there are.
+        gevent.sleep(next(self.starts) * GOLDEN_RATIO % 1 / self.turns_per_s)
+
+    def post_to(self, listener: Listener, path: str, body: bytes) -> None:
+        """One request. A redirect is an answer like any other: the headers follow it nowhere."""
+        url = listener.url.rstrip("/") + path
+        self.client.post(url, data=body, headers=listener.headers, name=listener.name, allow_redirects=False)
+
+
+def user_class(listener: Listener, path: str, bodies: list[bytes], requests_per_s: float) -> type[FastHttpUser]:
+    """A user that posts the bodies in turn, `requests_per_s` times a second."""
+    turns = itertools.cycle(bodies)
+
+    class GoldenUser(SteadyUser):
+        host = listener.url or None
         wait_time = constant_throughput(requests_per_s)
-        connection_timeout = 10.0
-        network_timeout = 30.0
-        max_retries = 0
+        turns_per_s = requests_per_s
+        starts = itertools.count()
 
         @task
         def post(self) -> None:
-            self.client.post(path, data=next(turns), headers=headers, name=path)
+            self.post_to(listener, path, next(turns))
 
     return GoldenUser
+
+
+def pair_class(
+    listeners: tuple[Listener, Listener], path: str, bodies: list[bytes], pairs_per_s: float
+) -> type[FastHttpUser]:
+    """A user that posts each body to both listeners, one right after the other, and takes turns in who is first."""
+    turns = zip(itertools.cycle(bodies), itertools.cycle((listeners, listeners[::-1])))
+
+    class PairUser(SteadyUser):
+        host = listeners[0].url
+        wait_time = constant_throughput(pairs_per_s)
+        turns_per_s = pairs_per_s
+        starts = itertools.count()
+
+        @task
+        def post(self) -> None:
+            body, order = next(turns)
+            for listener in order:
+                self.post_to(listener, path, body)
+
+    return PairUser
 
 
 def _from_environment() -> dict[str, Any]:
@@ -49,7 +103,9 @@ def _from_environment() -> dict[str, Any]:
     if not manifest or not golden:
         return {}
     path, bodies = payloads(Path(manifest), Path(golden), os.environ.get("LOADTEST_KIND", "predict"))
-    return {"GoldenUser": user_class(path, bodies, JSON_HEADERS, RATE_PER_USER)}
+
+    # Without a URL of its own it takes the host that is typed on Locust's page.
+    return {"GoldenUser": user_class(Listener(NEW, "", JSON_HEADERS), path, bodies, RATE_PER_USER)}
 
 
 globals().update(_from_environment())

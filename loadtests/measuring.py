@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RELEASE_HEADER = "X-Onnxship-Release"
+MAX_TIMES = 20_000
 
 
 @dataclass
 class Measurements:
-    """Response times and answers of the measured part of a load test."""
+    """Response times and answers of one listener in the measured part of a load test."""
 
     measure_from_s: float
     times_ms: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     releases: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""
+    good_times_ms: list[float] = field(default_factory=list)
 
     def add(self, response: Any, response_time_ms: float, error: object) -> None:
         """Count one answer, or the failure to get one; called by Locust's request event."""
@@ -30,18 +32,19 @@ class Measurements:
         if status:
             headers = getattr(response, "headers", None) or {}
             self.releases[headers.get(RELEASE_HEADER) or ""] += 1
-        if not self.first_failure and (error or not 200 <= status < 300):
+        if 200 <= status < 300:
+            self.good_times_ms.append(response_time_ms)
+        elif not self.first_failure:
             said = " ".join((getattr(response, "text", "") or "").split())[:200] if status else ""
             self.first_failure = f"{status or 'no answer'}: {said or error}"
 
     def as_result(self, measured_s: float) -> dict[str, Any]:
         """The result file's content."""
         count = len(self.times_ms)
-        succeeded = sum(n for status, n in self.statuses.items() if status.isdigit() and 200 <= int(status) < 300)
         ordered = sorted(self.times_ms)
         return {
             "requests": count,
-            "failures": count - succeeded,
+            "failures": count - len(self.good_times_ms),
             "rps": round(count / measured_s, 3) if measured_s > 0 else 0.0,
             "duration_s": round(measured_s, 3),
             "p50_ms": percentile(ordered, 50),
@@ -51,6 +54,7 @@ class Measurements:
             "statuses": dict(sorted(self.statuses.items())),
             "releases": dict(sorted((name, n) for name, n in self.releases.items() if name)),
             "first_failure": self.first_failure,
+            "times_ms": [round(value, 3) for value in thinned(self.good_times_ms, MAX_TIMES)],
         }
 
 
@@ -60,3 +64,10 @@ def percentile(ordered: list[float], percent: float) -> float:
         return 0.0
     rank = max(1, -(-len(ordered) * percent // 100))
     return round(ordered[int(rank) - 1], 3)
+
+
+def thinned(values: list[float], at_most: int) -> list[float]:
+    """`at_most` of the values, evenly spread over their order, which is that of time."""
+    if len(values) <= at_most:
+        return values
+    return [values[index * len(values) // at_most] for index in range(at_most)]
