@@ -12,11 +12,22 @@ from pipeline.errors import StateUnknown
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """An object of the artifact bucket, as it was published."""
+
+    bucket: str
+    key: str
+    version_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """The bytes of a manifest and of its golden file (.npz)."""
+    """The bytes of a manifest and of its golden file (.npz), and where the manifest lies when it came from S3."""
 
     manifest_json: bytes
     golden_npz: bytes
+    manifest_pin: Pin | None = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -34,17 +45,24 @@ class PinnedModel:
 
 def fetch_model(aws: Aws, bucket: str, manifest_key: str, version_id: str, sha256: str) -> PinnedModel:
     """The model that a release pinned. Raises StateUnknown when S3 holds other bytes than were pinned."""
-    manifest_json = _fetch(aws, bucket, manifest_key, version_id, sha256)
-    golden = json.loads(manifest_json)["golden"]
-    return PinnedModel(manifest_json, _fetch(aws, bucket, golden["key"], golden["version_id"], golden["sha256"]))
+    pin = Pin(bucket, manifest_key, version_id, sha256)
+    manifest_json = _fetch(aws, pin)
+    return PinnedModel(manifest_json, _fetch(aws, golden_pin(bucket, json.loads(manifest_json))), pin)
 
 
-def _fetch(aws: Aws, bucket: str, key: str, version_id: str, sha256: str) -> bytes:
-    answer = aws.call("s3", "get_object", Bucket=bucket, Key=key, VersionId=version_id)
-    content = body_of(answer, f"s3://{bucket}/{key}")
-    if hashlib.sha256(content).hexdigest() != sha256:
+def golden_pin(bucket: str, manifest: dict[str, Any]) -> Pin:
+    """Where a manifest's golden inputs lie."""
+    golden = manifest["golden"]
+    return Pin(bucket, golden["key"], golden["version_id"], golden["sha256"])
+
+
+def _fetch(aws: Aws, pin: Pin) -> bytes:
+    place = f"s3://{pin.bucket}/{pin.key}"
+    answer = aws.call("s3", "get_object", Bucket=pin.bucket, Key=pin.key, VersionId=pin.version_id)
+    content = body_of(answer, place)
+    if hashlib.sha256(content).hexdigest() != pin.sha256:
         raise StateUnknown(
-            f"s3://{bucket}/{key} (version {version_id}) is not what was published: its sha256 differs.",
+            f"{place} (version {pin.version_id}) is not what was published: its sha256 differs.",
             "publish the model again with `onnxship publish`, and find out who wrote to the bucket",
         )
     return content
