@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "pipeline.errors": set(),
     "pipeline.results": set(),
     "pipeline.words": set(),
-    "pipeline.judges": {"pipeline.results", "pipeline.words", "numpy"},
+    "pipeline.judges": {"pipeline.judges", "pipeline.results", "pipeline.words", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},
     "pipeline.config": {"pipeline.config", "pipeline.errors", "pydantic", "yaml"},
     "pipeline.aws": PIPELINE_BASE | {"pipeline.aws", "boto3", "botocore"},
@@ -72,6 +72,7 @@ MAY_IMPORT = {
     },
     "loadtests": {"loadtests", "locust", "gevent", "numpy"},
     "demo": {"demo", "sklearn", "skl2onnx", "numpy", "onnxruntime", "aiohttp", "boto3", "rich"},
+    "demo.page": {"demo.charts", "jinja2"},
 }
 
 
