@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from rehearsal import processes, state
 from rehearsal.context import Settings
-from rehearsal.supervisor import run
-from rehearsal.unusable import Unusable
+from rehearsal.supervisor import ending_signals, run
+from rehearsal.unusable import UNWRITABLE, Unusable, unwritable
 
 DOWN_S = 45.0
 USAGE = 2
@@ -25,38 +27,53 @@ def main(words: list[str] | None = None) -> int:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM, SIGINT or SIGHUP."""
+    for number in ending_signals():
+        signal.signal(number, lambda *_: sys.exit(0))  # until the supervisor's own loop hears them
     state_dir = arguments.state_dir.resolve()
-    lock = state.hold(state_dir)
-    if lock is None:
-        return _refuse_second(state_dir)
-    with lock:
-        _log_to(state_dir / state.LOG)
-        state.forget(state_dir)  # of a dead one, whose tasks the ECS part ends when it starts
-        settings = Settings(
-            arguments.account, arguments.region, state_dir, arguments.seconds_per_minute, arguments.engine
-        )
-        try:
-            run(settings, arguments.reserve_port, arguments.assume)
-        except Unusable as unusable:
-            return _fail(unusable.what, unusable.remedy)
-        except Exception:
-            logging.getLogger(__name__).exception("the rehearsal ended by an error")
-            return _fail(f"The rehearsal ended by an error; {state_dir / state.LOG} has it.", "read the log", code=1)
+    try:
+        with state.claim(state_dir):
+            _serve(arguments, state_dir)
+    except Unusable as unusable:
+        return _fail(unusable.what, unusable.remedy)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        refusal = unwritable(error, state_dir)
+        return _fail(refusal.what, refusal.remedy)
+    except Exception:
+        logging.getLogger(__name__).exception("the rehearsal ended by an error")
+        return _fail(f"The rehearsal ended by an error; {state_dir / state.LOG} has it.", "read the log", code=1)
     return 0
+
+
+def _serve(arguments: argparse.Namespace, state_dir: Path) -> None:
+    _log_to(state_dir / state.LOG)
+    state.forget(state_dir)  # of a dead one, whose tasks the ECS part ends when it starts
+    settings = Settings(arguments.account, arguments.region, state_dir, arguments.seconds_per_minute, arguments.engine)
+    run(settings, arguments.reserve_port, arguments.assume)
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """End the rehearsal of a directory and whatever it left behind."""
+    """End the rehearsal of a directory, also one that is just starting, and whatever it left behind."""
     state_dir = arguments.state_dir.resolve()
-    running = state.live(state_dir)
-    if running:
-        processes.end(running.pid, running.started_at, DOWN_S)
-    else:
-        _end_orphans(state_dir)
-    state.forget(state_dir)
-    _say(f"The rehearsal of {state_dir} is down." if running else f"No rehearsal runs for {state_dir}.")
+    ended = _end(state_dir) if state_dir.is_dir() else False
+    _say(f"The rehearsal of {state_dir} is down." if ended else f"No rehearsal runs for {state_dir}.")
     return 0
+
+
+def _end(state_dir: Path) -> bool:
+    """True when one ran. Whoever holds the directory is ended; then the directory is held while it is cleared."""
+    ended = False
+    while (lock := state.hold(state_dir)) is None:
+        if holder := state.holder_of(state_dir):
+            ended = processes.end(holder.pid, holder.started_at, DOWN_S) or ended
+        else:
+            time.sleep(0.05)  # another `down` clears, or the holder is about to say who it is
+    with lock:
+        _clear_leftovers(state_dir)
+        state.forget(state_dir)
+    return ended
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -91,18 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _end_orphans(state_dir: Path) -> None:
-    from rehearsal.ecs.processes import clear_orphans  # moto comes with it: a second that the other commands save
+def _clear_leftovers(state_dir: Path) -> None:
+    from rehearsal.ecs.processes import clear_leftovers  # moto comes with it: a second that the other commands save
 
-    clear_orphans(state_dir / "tasks")
-
-
-def _refuse_second(state_dir: Path) -> int:
-    running = state.read(state_dir)
-    which = f"process {running.pid}, {running.endpoint}" if running else "it is just starting or ending"
-    return _fail(
-        f"A rehearsal already runs for {state_dir} ({which}).", f"python -m rehearsal down --state-dir {state_dir}"
-    )
+    clear_leftovers(state_dir)
 
 
 def _fail(what: str, remedy: str, code: int = USAGE) -> int:
@@ -118,6 +127,7 @@ def _log_to(path: Path) -> None:
     logging.basicConfig(
         filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    logging.raiseExceptions = False  # a line that the disk does not take is lost, and nothing else
     for chatty in ("werkzeug", "botocore", "boto3", "urllib3", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 

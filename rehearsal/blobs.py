@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
@@ -34,7 +35,11 @@ class Upload:
 
     def finish(self, digest: str, blob: Path) -> None:
         """Move the bytes to their place as `blob`; raises DigestMismatch, and then keeps nothing."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:  # the disk is full
+            self._path.unlink()
+            raise
         if f"sha256:{self._sha256.hexdigest()}" != digest:
             self._path.unlink()
             raise DigestMismatch(digest)
@@ -43,7 +48,8 @@ class Upload:
 
     def abandon(self) -> None:
         """Throw the bytes away."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # of what could not be written
+            self._file.close()
         self._path.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ class Composition:
 
     def _add_pages(self) -> None:
         door = self.api.door
-        door.add("GET", "health", lambda _: {"status": "up"})
+        door.add("GET", "health", lambda _: {"status": "up", "pid": os.getpid()})
         door.add("GET", "report", lambda _: self._report())
         door.add("GET", "access-log", lambda _: _lines(self.balancing.access_log()))
         door.add("GET", "weights", lambda _: self.balancing.weights())

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 
 from rehearsal.blobs import DIGEST, Blobs, DigestMismatch, Upload
 from rehearsal.context import LOOPBACK, Context
-from rehearsal.unusable import unwritable
+from rehearsal.unusable import UNWRITABLE, unwritable
 
 log = logging.getLogger(__name__)
 TOKEN_LIFE_S = 12 * 3600  # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetAuthorizationToken.html
@@ -145,21 +145,20 @@ class Registry:
         except ClientError as error:
             return _refused(_as_refusal(error))
         except OSError as error:
-            return _refused(self._no_room(request, error))
+            if error.errno not in UNWRITABLE:
+                raise
+            return _refused(self._unwritten(request, error))
         except web.HTTPNotFound:
             return _refused(Refusal(404, "UNSUPPORTED", f"{request.method} {request.path} is not part of the API."))
         except web.HTTPMethodNotAllowed:
             return _refused(Refusal(405, "UNSUPPORTED", f"ECR does not take {request.method} here."))
 
-    def _no_room(self, request: web.Request, error: OSError) -> Refusal:
-        """A push that the disk cannot take fails by itself; what it had written makes room again."""
-        if upload := self._uploads.pop(request.match_info.get("upload", ""), None):
+    def _unwritten(self, request: web.Request, error: OSError) -> Refusal:
+        """A push that the disk does not take fails by itself; what it had written makes room again."""
+        said = unwritable(error, self._context.settings.state_dir)
+        if upload := self._uploads.pop(request.get("upload", ""), None):
             upload.abandon()
-        if isinstance(error, ConnectionError):  # the client went away
-            return Refusal(499, "UNKNOWN", str(error))
-        log.error("%s %s: %s", request.method, request.path, error)
-        directory = self._context.settings.state_dir
-        said = unwritable(error, directory)
+        log.error("%s %s: %s", request.method, request.path, said.what)
         return Refusal(507, "UNKNOWN", f"{said.what} Fix: {said.remedy}.")
 
     def _may_enter(self, request: web.Request) -> bool:
@@ -182,6 +181,7 @@ class Registry:
         name = await self._repository(request)
         upload_id, upload = uuid.uuid4().hex, self._blobs.begin()
         self._uploads[upload_id] = upload
+        request["upload"] = upload_id
         if "digest" in request.query:
             return await self._receive_last(request, name, upload_id)
         return self._continue(name, upload_id, 202)
@@ -268,6 +268,7 @@ class Registry:
         upload_id = request.match_info["upload"]
         if upload_id not in self._uploads:
             raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", f"There is no upload {upload_id}.")
+        request["upload"] = upload_id
         return upload_id, self._uploads[upload_id]
 
     async def _receive_last(self, request: web.Request, name: str, upload_id: str) -> web.Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import processes, state
 from rehearsal.context import LOOPBACK, Context, Settings
+from rehearsal.loopback import bind, in_use
 from rehearsal.unusable import Unusable
 
 if TYPE_CHECKING:
@@ -46,13 +47,10 @@ def reserve(ports: Sequence[int]) -> dict[int, socket.socket]:
     """
     held = {}
     for port in ports:
-        held[port] = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        held[port].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            held[port].bind((LOOPBACK, port))
+            held[port] = bind(port)
         except OSError as error:
-            what = f"Port {port} on {LOOPBACK} is in use."
-            raise Unusable(what, "choose another port, or end what listens there") from error
+            raise Unusable(f"{in_use(port, LOOPBACK)}.", "choose another port, or end what has it") from error
     return held
 
 
@@ -64,10 +62,10 @@ class Supervisor:
         self._started: list[Part] = []
 
     async def serve(self) -> None:
-        """Be up until SIGTERM or SIGINT, then take everything down."""
+        """Be up until one of the ending signals comes, then take everything down."""
         ending = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending_signals():
             loop.add_signal_handler(number, ending.set)
         # moto reads the account when it is imported, hence not at the top of the file.
         from rehearsal.composition import Composition
@@ -99,6 +97,7 @@ class Supervisor:
             seconds_per_minute=settings.seconds_per_minute,
             engine=settings.engine,
             log=str(settings.state_dir / state.LOG),
+            reserved_ports=list(self._reserved),
         )
         state.write(settings.state_dir, running)
         log.info("up at %s, registry %s", context.endpoint, context.registry)
@@ -121,7 +120,17 @@ def run(settings: Settings, ports: Sequence[int], assumed: Sequence[str]) -> Non
     """
     reserved = reserve(ports)
     forget_caller(settings)
-    asyncio.run(_quietly(Supervisor(settings, reserved, assumed)))
+    try:
+        asyncio.run(_quietly(Supervisor(settings, reserved, assumed)))
+    finally:
+        for number in ending_signals():  # all has ended but the interpreter: asked once more, it is still exit 0
+            signal.signal(number, signal.SIG_IGN)
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that end a rehearsal; what `nohup` set to be ignored stays so."""
+    asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return [number for number in asked if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 async def _quietly(supervisor: Supervisor) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,36 +65,47 @@ def running(config_path: Path) -> dict[str, Any] | None:
             f"{file} names {state['endpoint']}, which is not on loopback ({LOOPBACK}).",
             "a rehearsal never leaves this machine: delete that file, then `onnxship rehearse up`",
         )
+    return state if _answers(endpoint.port, state["pid"]) else None
+
+
+def _answers(port: int, pid: int) -> bool:
+    """True when that very supervisor answers there: after its end another process may have been given its port."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
     try:
-        with socket.create_connection((LOOPBACK, endpoint.port), timeout=2):
-            return state
-    except OSError:
-        return None
+        connection.request("GET", "/_rehearsal/health")
+        health = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+    return isinstance(health, dict) and health.get("pid") == pid
 
 
 def start(config: Config, seconds_per_minute: float, assume: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Start the supervisor, wait until it answers, write the overlay; the supervisor's own state as a dict.
+    """Start the supervisor and wait until it answers; the supervisor's own state as a dict.
 
     Interrupted before it answers, it is ended again.
     """
     state_dir = state_dir_of(config.path)
-    state_dir.mkdir(parents=True, exist_ok=True)
-    (state_dir.parent / ".gitignore").write_text("*\n")
-    ports = _write_overlay(state_dir)
+    with writing(state_dir):
+        state_dir.mkdir(parents=True, exist_ok=True)
+        (state_dir.parent / ".gitignore").write_text("*\n")
+        log = (state_dir / "supervisor.out").open("ab")  # the supervisor that runs already may write to it
     command = [
         *(sys.executable, "-m", "rehearsal", "up", "--state-dir", str(state_dir)),
         *("--account", config.environment.account, "--region", config.environment.region),
         *("--seconds-per-minute", str(seconds_per_minute)),
         *(word for answer in assume for word in ("--assume", answer)),
-        *("--reserve-port", *map(str, ports)),
+        *("--reserve-port", *map(str, _free_ports(2))),
     ]
     process: subprocess.Popen[bytes] | None = None
     try:
-        with held_back(), (state_dir / "supervisor.out").open("wb") as log:
+        begins_at = log.tell()
+        with held_back(), log:
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )  # fmt: skip
-        return _wait_until_up(config.path, process)
+        return _wait_until_up(config.path, process, begins_at)
     except BaseException:
         if process is not None:
             process.terminate()
@@ -99,19 +113,44 @@ def start(config: Config, seconds_per_minute: float, assume: tuple[str, ...] = (
         raise
 
 
-def _wait_until_up(config_path: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _wait_until_up(config_path: Path, process: subprocess.Popen[bytes], begins_at: int) -> dict[str, Any]:
     deadline = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline:
         state = running(config_path)
         if state and state["pid"] == process.pid:
             return state
         time.sleep(0.1)
-    last = (state_dir_of(config_path) / "supervisor.out").read_text(errors="replace").strip().splitlines()[-12:]
+    if process.poll() is not None and (state := running(config_path)):
+        raise runs_already(config_path, state)
+    output = (state_dir_of(config_path) / "supervisor.out").read_bytes()[begins_at:]
+    last = output.decode(errors="replace").strip().splitlines()[-12:]
     raise UsageError(
         "The local AWS did not start.",
         "see the lines above; `onnxship rehearse down` clears an old one",
         details=tuple(last),
     )
+
+
+def runs_already(config_path: Path, state: dict[str, Any]) -> UsageError:
+    """The refusal of a second local AWS beside the same configuration."""
+    return UsageError(
+        f"A local AWS runs already at {state['endpoint']} (pid {state['pid']}).",
+        f"use it with {how_to_enter(config_path)}, or end it with `onnxship rehearse down`",
+    )
+
+
+@contextlib.contextmanager
+def writing(state_dir: Path) -> Iterator[None]:
+    """Within the block a file that cannot be written is a UsageError which says where, and how much room there is."""
+    try:
+        yield
+    except OSError as error:
+        there = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+        raise UsageError(
+            f"{error.filename or state_dir} cannot be written: {error.strerror} "
+            f"({shutil.disk_usage(there).free:,} bytes free).",
+            "make room there, or let this user write there, then run the same command again",
+        ) from error
 
 
 def refuse_another_account(config: Config, state: dict[str, Any]) -> None:
@@ -135,6 +174,8 @@ def variables(config_path: Path) -> dict[str, str]:
                 "go to its directory, or name it with `--config`",
             )
         raise UsageError(f"No local AWS runs for {config_path}.", "start one with `onnxship rehearse up`")
+    with writing(state_dir_of(config_path)):
+        _write_overlay(state_dir_of(config_path), state["reserved_ports"])
     return CONSTANT | {
         "AWS_ENDPOINT_URL": state["endpoint"],
         "AWS_REGION": state["region"],
@@ -186,19 +227,27 @@ def limits(state: dict[str, Any]) -> list[str]:
         connection.close()
 
 
-def _write_overlay(state_dir: Path) -> list[int]:
-    """What differs on this machine: free ports, no Docker needed, short polls, callers on loopback. Gives the ports."""
-    production_port, test_port = ports = _free_ports(2)
+def _write_overlay(state_dir: Path, ports: list[int]) -> None:
+    """What differs on this machine: the ports kept free, no Docker needed, short polls, callers on loopback.
+
+    Written from what the running supervisor says of itself, whenever its environment is asked for: two that start at
+    once, or a command killed half-way, leave no other one's ports in it.
+    """
+    production_port, test_port = ports
     overlay = {
         "edge": {"production_port": production_port, "test_port": test_port},
         "poll_interval_s": 0.25,
         "services": {"*": {"image": {"builder": "layers"}, "gate": {"runner_cidr": f"{LOOPBACK}/32"}}},
     }
-    (state_dir / "overlay.yaml").write_text(
-        "# Written by `onnxship rehearse up`: merged over onnxship.yaml while ONNXSHIP_OVERLAY names it.\n"
+    text = (
+        "# Written by `onnxship rehearse`: merged over onnxship.yaml while ONNXSHIP_OVERLAY names it.\n"
         + yaml.safe_dump(overlay, sort_keys=False)
     )
-    return ports
+    path = state_dir / "overlay.yaml"
+    if not path.exists() or path.read_text() != text:
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(text)
+        unfinished.replace(path)  # another command may be reading it
 
 
 def _free_ports(count: int) -> list[int]:

@@ -60,10 +60,7 @@ def up(config_path: Path, env: str | None, seconds_per_minute: float, output: st
     config = configuration.load(config_path, env)
     if (state := local_aws.running(config_path)) is not None:
         local_aws.refuse_another_account(config, state)
-        raise UsageError(
-            f"A local AWS runs already at {state['endpoint']} (pid {state['pid']}).",
-            f"use it with {local_aws.how_to_enter(config_path)}, or end it with `onnxship rehearse down`",
-        )
+        raise local_aws.runs_already(config_path, state)
     state = _start(config, seconds_per_minute, assume)
     click.echo(json.dumps(state, indent=2) if output == "json" else _what_runs(state, config_path))
 

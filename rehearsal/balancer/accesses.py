@@ -62,12 +62,15 @@ class AccessLog:
         return [self._entry(access) for access in self._recent.copy()]
 
     def write(self) -> None:
-        """Append what is new to the file, one JSON object a line."""
+        """Append what is new to the file, one JSON object a line; what cannot be written waits for the next time."""
         fresh, self._unwritten = self._unwritten, []
-        if fresh:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a") as file:
-                file.write("".join(json.dumps(self._entry(access)) + "\n" for access in fresh))
+        if not fresh:
+            return
+        try:
+            append(self._file, "".join(json.dumps(self._entry(access)) + "\n" for access in fresh))
+        except OSError:
+            self._unwritten = [*fresh, *self._unwritten][-KEPT:]
+            raise
 
     def _entry(self, access: Access) -> dict[str, Any]:
         return {
@@ -100,3 +103,16 @@ class AccessLog:
 def shown(seconds: float) -> str:
     """A time as ISO 8601 in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def append(path: Path, lines: str) -> None:
+    """Add lines to a file, all of them or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        whole, added = file.tell(), lines.encode()
+        try:
+            while added:
+                added = added[file.write(added) :]
+        except OSError:
+            file.truncate(whole)
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from rehearsal.balancer.traffic import Traffic
 from rehearsal.balancer.upstream import open_session
 from rehearsal.context import Context
 
+log = logging.getLogger(__name__)
 WRITE_EVERY_S = 0.5
 
 
@@ -44,6 +46,7 @@ class Balancing:
         self._ports = Ports(self._handler, context.reserved)
         self._session: aiohttp.ClientSession | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._owing = False
 
     def install(self) -> None:
         """Answer the ELBv2 API; call before the API server starts."""
@@ -75,7 +78,7 @@ class Balancing:
             await self._session.close()
         if self._writing is not None:
             self._writing.cancel()
-        self._log.write()
+        self._write()
 
     def access_log(self) -> list[dict[str, Any]]:
         """The last requests, oldest first; state_dir/access.log has them all."""
@@ -105,4 +108,15 @@ class Balancing:
     async def _keep_writing(self) -> None:
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
+            self._write()
+
+    def _write(self) -> None:
+        """A full disk is said once, and the requests that the log owes are kept."""
+        try:
             self._log.write()
+        except OSError as error:
+            if not self._owing:
+                log.error("%s cannot be written: %s", error.filename or "the access log", error.strerror)
+            self._owing = True
+        else:
+            self._owing = False

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from rehearsal.balancer.estate import Listener
 from rehearsal.context import LOOPBACK
+from rehearsal.loopback import bind, in_use
 from rehearsal.refusals import Refused
 
 # Client connections idle for longer are closed (idle_timeout.timeout_seconds, default 60):
@@ -59,10 +60,12 @@ class Ports:
         try:
             server = await asyncio.get_running_loop().create_server(answers, sock=self._bound(port), backlog=512)
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
+            taken = error.errno == errno.EADDRINUSE
+            why = in_use(port, LOOPBACK) if taken else f"Port {port} of {LOOPBACK} cannot be opened ({error.strerror})"
             raise Refused(
                 "InvalidConfigurationRequest",
-                f"Port {port} of {LOOPBACK} {why}: a rehearsed listener needs a free port of this machine",
+                f"{why}. A rehearsed listener needs a free port of this machine. Fix: end what has it, or choose"
+                " another port",
             ) from error
         return server, answers
 
@@ -81,15 +84,3 @@ class Ports:
         if port in self._held:
             self._held.discard(port)
             self._reserved[port] = bind(port)
-
-
-def bind(port: int) -> socket.socket:
-    """A socket that holds the port without listening."""
-    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        held.bind((LOOPBACK, port))
-    except OSError:
-        held.close()
-        raise
-    return held

@@ -27,19 +27,44 @@ def identity(pid: int) -> str:
         return told.read().strip()
 
 
-def start(argv: list[str]) -> int:
-    """Run the program in a session of its own."""
+def start(argv: list[str], pid_file: str) -> int:
+    """Run the program in a session of its own.
+
+    It begins only once the pid file names it: a guardian that is killed before that leaves no program behind.
+    """
+    held, release = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(held)
+        record(pid_file, pid)
+        os.write(release, b"1")
+        os.close(release)
         return pid
+    os.close(release)
     os.setsid()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would hand that on
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if os.read(held, 1):
+        run(argv)
+    os._exit(127)
+
+
+def record(pid_file: str, pid: int) -> None:
+    """Write down guardian and program, whole or not at all; a full disk costs the note, not the program."""
+    try:
+        with open(pid_file + ".new", "w", encoding="utf-8") as file:
+            file.write(f"{os.getpid()} {identity(os.getpid())}\n{pid} {identity(pid)}\n")
+        os.rename(pid_file + ".new", pid_file)
+    except OSError as error:
+        os.write(2, f"{pid_file} cannot be written: {error.strerror}\n".encode())
+
+
+def run(argv: list[str]) -> None:
+    """Become the program."""
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - a list of words
     except OSError as error:
         os.write(2, f"exec {argv[0]}: {error.strerror}\n".encode())
-    os._exit(127)
 
 
 def signal_group(group: int, number: int) -> None:
@@ -77,12 +102,9 @@ def main() -> int:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
-    pid = start(argv)
+    pid = start(argv, pid_file)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal_group(pid, signal.SIGTERM))
-    with open(pid_file + ".new", "w", encoding="utf-8") as file:
-        file.write(f"{os.getpid()} {identity(os.getpid())}\n{pid} {identity(pid)}\n")
-    os.rename(pid_file + ".new", pid_file)
     status = watch(pid, woken, grace_s)
     signal_group(pid, signal.SIGKILL)  # the first process of a container takes the others with it
     return os.waitstatus_to_exitcode(status)

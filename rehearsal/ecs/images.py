@@ -83,6 +83,8 @@ class Images:
                 return await self._pull(session, reference, digest or reference.name, text)
             except aiohttp.ClientError as error:
                 raise CannotPull(f"failed to resolve ref {text}: {error}") from error
+            except OSError as error:
+                raise CannotPull(f"failed to register layer: {error}") from error
 
     async def _pull(self, session: aiohttp.ClientSession, reference: Reference, name: str, text: str) -> Image:
         digest, manifest = await self._manifest(session, reference, name, text)

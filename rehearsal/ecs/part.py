@@ -9,7 +9,7 @@ import moto.ecs.urls
 
 from rehearsal.context import Context
 from rehearsal.ecs.front import EcsFront
-from rehearsal.ecs.processes import clear_orphans
+from rehearsal.ecs.processes import clear_leftovers
 from rehearsal.ecs.questions import OpenQuestions
 from rehearsal.ecs.scheduler import Scheduler
 
@@ -41,7 +41,7 @@ class Ecs:
 
     async def start(self) -> None:
         """Clear what a dead rehearsal left behind, then tend services."""
-        clear_orphans(self.scheduler.runner.directory)
+        await asyncio.to_thread(clear_leftovers, self._context.settings.state_dir)
         self._loop_task = asyncio.create_task(self.scheduler.run())
 
     async def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def end_recorded(pid_file: Path) -> None:
         lines = pid_file.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return
-    guardian_pid, group = (_alive(line) for line in lines)
+    guardian_pid, group = (_alive(line) for line in (*lines, "", "")[:2])
     with contextlib.suppress(ProcessLookupError):  # ended since it was looked at
         if group:
             os.killpg(group, signal.SIGKILL)
@@ -101,7 +102,14 @@ def clear_orphans(directory: Path) -> int:
     return len(files)
 
 
+def clear_leftovers(state_dir: Path) -> None:
+    """End the tasks that a dead rehearsal of this directory left, and remove their files and half-made images."""
+    clear_orphans(state_dir / "tasks")
+    shutil.rmtree(state_dir / "tasks", ignore_errors=True)
+    for unfinished in (state_dir / "images").glob("unpacking-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def _alive(line: str) -> int | None:
     number, _, recorded = line.partition(" ")
-    pid = int(number)
-    return pid if recorded and guardian.identity(pid) == recorded else None
+    return int(number) if recorded and guardian.identity(int(number)) == recorded else None

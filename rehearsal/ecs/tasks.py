@@ -64,6 +64,8 @@ class TaskRunner:
             await self._run(task, started)
         except CannotStart as refusal:
             task.ask_to_stop("TaskFailedToStart", str(refusal))
+        except OSError as error:  # no room for its files
+            task.ask_to_stop("TaskFailedToStart", f"CannotCreateContainerError: {error}")
         except Exception as error:
             task.ask_to_stop("TaskFailedToStart", f"InternalError: {error!r}")
             raise

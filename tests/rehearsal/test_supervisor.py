@@ -170,7 +170,9 @@ def test_a_port_to_keep_free_must_be_free(tmp_path: Path, start: Callable[..., A
         port = taken.getsockname()[1]
         process = start(tmp_path, "--reserve-port", str(port))
         assert process.wait(20) == 2
-        assert f"Port {port} on 127.0.0.1 is in use." in process.stderr.read()
+        words = process.stderr.read()
+        assert f"Port {port} of 127.0.0.1 is in use by process {os.getpid()} (" in words
+        assert "Fix: choose another port, or end what has it" in words
     assert not (tmp_path / "rehearsal.json").exists()
 
 
