@@ -28,15 +28,21 @@ class Outcome(StrEnum):
     ROLLED_BACK = "rolled-back"
     NOTHING_TO_DO = "nothing-to-do"
     UNKNOWN = "unknown"
-    OPEN = "open"  # not over: its run goes on, or was interrupted
+    ABORTED = "aborted"  # stopped by another run before it had deployed anything
+    OPEN = "open"  # not over: its run goes on
+    ABANDONED = "abandoned"  # without an ending: its run was interrupted
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A listener to send requests to: its base URL and the headers its rule asks for."""
+    """A listener to send requests to: its base URL and the headers its rule asks for.
+
+    `live_url` is the listener of the release that serves meanwhile; "" where there is none to compare with.
+    """
 
     url: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)  # one of them is the gate's secret
+    live_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +192,14 @@ class RolledOut:
     stages: tuple[StageSpan, ...]
     production_url: str
     duration_s: float
+    alarms_in_alarm_before: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadTested:
-    """What Locust measured, and the verdict against the thresholds."""
+    """What Locust measured, and the verdict. Requests and failures are all that the release answered; rate, percentiles
+    and duration are the load's; `against_live` holds the numbers of the comparison with what serves."""
 
     verdict: Verdict
     reason: str
@@ -203,6 +212,7 @@ class LoadTested:
     p99_ms: float
     duration_s: float
     statuses: dict[str, int] = field(default_factory=dict)
+    against_live: dict[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +241,7 @@ class Shipped:
     stages: tuple[StageSpan, ...]
     durations_s: dict[str, float]
     duration_s: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +369,7 @@ class Reverted:
     git_sha: str = ""
     model_sha256: str = ""
     outcome: Outcome = Outcome.LIVE
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +384,7 @@ class RollbackPlan:
     image_is_there: bool
     model_sha256: str
     gates: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,6 +498,8 @@ class Plan:
     gates: tuple[str, ...]
     bake_minutes: int
     stacks: tuple[StackChange, ...]
+    strategy: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

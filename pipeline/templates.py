@@ -143,7 +143,8 @@ def values_of_config(config: Config, service: str | None = None) -> dict[str, st
 
 
 def _values_of_service(name: str, service: Service) -> dict[str, str]:
-    hook_minutes = math.ceil(service.gate.load.duration_s / 60) + GATE_SLACK_MINUTES
+    compared_s = service.gate.against_live.duration_s if service.gate.against_live else 0
+    hook_minutes = math.ceil((service.gate.load.duration_s + compared_s) / 60) + GATE_SLACK_MINUTES
     return {
         "Service": name,
         "SecretArns": ",".join(dict.fromkeys(_secret_arn(value) for value in service.secrets.values())),
@@ -151,10 +152,23 @@ def _values_of_service(name: str, service: Service) -> dict[str, str]:
         "PathPatterns": ",".join(service.route.paths),
         "MinTasks": str(service.compute.min),
         "MaxTasks": str(service.compute.max),
-        "BakeMinutes": str(service.rollout.bake_minutes),
+        **_values_of_rollout(service),
         "HookTimeoutMinutes": str(min(MAX_HOOK_MINUTES, hook_minutes)),
         # Until its start deadline a task may be unready without ECS replacing it.
         "HealthCheckGracePeriodSeconds": str(min(MAX_GRACE_S, service.rollout.start_deadline_s)),
+    }
+
+
+def _values_of_rollout(service: Service) -> dict[str, str]:
+    rollout = service.rollout
+    return {
+        "Strategy": rollout.strategy,
+        "CanaryPercent": f"{rollout.canary_step.percent:g}",
+        "CanaryBakeMinutes": str(rollout.canary_step.bake_minutes),
+        "LinearStepPercent": f"{rollout.linear_steps.step_percent:g}",
+        "LinearStepBakeMinutes": str(rollout.linear_steps.step_bake_minutes),
+        "MaximumPercent": str(rollout.maximum_percent(service.compute.min)),
+        "BakeMinutes": str(rollout.bake_minutes),
     }
 
 

@@ -34,6 +34,7 @@ class Service:
     hook_stages: tuple[str, ...]
     events: tuple[tuple[datetime, str], ...]
     deployment_configuration: dict[str, Any]
+    target_groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,27 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A service deployment. `stage` is an open string: AWS adds stages without changing its model."""
+    """A service deployment. `stage` is an open string: AWS adds stages without changing its model.
+
+    `has_replaced`: all tasks of the target revision run, and none of another any more.
+    """
 
     arn: str
     service_arn: str
     status: str
     status_reason: str
     stage: str
+    strategy: str
     created_at: datetime | None
     target_revision: str
     source_revisions: tuple[str, ...]
     production_weight: float
+    has_replaced: bool
     hooks: tuple[Hook, ...]
     rollback_reason: str
     rollback_revision: str
     triggered_alarms: tuple[str, ...]
+    rollback_started_at: datetime | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -93,18 +100,17 @@ class StoppedTask:
 
 
 def update_service_request(
-    cluster: str, service: Service, task_definition_arn: str, bake_minutes: int
+    cluster: str, service: Service, task_definition_arn: str, configuration: dict[str, Any]
 ) -> dict[str, Any]:
-    """Start a deployment; of the deployment configuration only the bake time is this deployment's own.
+    """Start a deployment. The deployment configuration is sent whole: UpdateService replaces it.
 
-    The configuration is sent whole, as it is live: UpdateService replaces it.
     https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html
     """
     return {
         "cluster": cluster,
         "service": service.name,
         "taskDefinition": task_definition_arn,
-        "deploymentConfiguration": {**service.deployment_configuration, "bakeTimeInMinutes": bake_minutes},
+        "deploymentConfiguration": configuration,
     }
 
 
@@ -151,8 +157,10 @@ def describe_service(aws: Aws, cluster: str, service: str) -> Service | None:
     return _service(found[0]) if found and found[0]["status"] != "INACTIVE" else None
 
 
-def update_service(aws: Aws, cluster: str, service: Service, task_definition_arn: str, bake_minutes: int) -> None:
-    aws.call("ecs", "update_service", **update_service_request(cluster, service, task_definition_arn, bake_minutes))
+def update_service(
+    aws: Aws, cluster: str, service: Service, task_definition_arn: str, configuration: dict[str, Any]
+) -> None:
+    aws.call("ecs", "update_service", **update_service_request(cluster, service, task_definition_arn, configuration))
 
 
 def list_deployments(
@@ -217,6 +225,18 @@ def stopped_tasks(aws: Aws, cluster: str, service: str, task_definition_arn: str
     return tuple(stopped)
 
 
+def task_addresses(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> frozenset[str]:
+    """The private addresses of the running tasks of one task definition."""
+    arns = list_task_arns(aws, cluster, service)
+    addresses: list[str] = []
+    for start in range(0, len(arns), 100):
+        tasks = aws.call("ecs", "describe_tasks", cluster=cluster, tasks=arns[start : start + 100])["tasks"]
+        for task in (one for one in tasks if one["taskDefinitionArn"] == task_definition_arn):
+            details = [detail for attachment in task.get("attachments") or () for detail in attachment["details"]]
+            addresses += [detail["value"] for detail in details if detail["name"] == "privateIPv4Address"]
+    return frozenset(addresses)
+
+
 def _service(described: dict[str, Any]) -> Service:
     configuration = described.get("deploymentConfiguration") or {}
     alarms = configuration.get("alarms") or {}
@@ -235,11 +255,19 @@ def _service(described: dict[str, Any]) -> Service:
         hook_stages=tuple(stage for hook in hooks for stage in hook.get("lifecycleStages", ())),
         events=tuple((event["createdAt"], event["message"]) for event in described.get("events") or ()),
         deployment_configuration=configuration,
+        target_groups=_target_groups(described.get("loadBalancers") or []),
     )
+
+
+def _target_groups(balancers: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Both groups of each load balancer entry."""
+    alternates = [(entry.get("advancedConfiguration") or {}).get("alternateTargetGroupArn") for entry in balancers]
+    return tuple(arn for arn in [*(entry.get("targetGroupArn") for entry in balancers), *alternates] if arn)
 
 
 def _deployment(described: dict[str, Any]) -> Deployment:
     target = described.get("targetServiceRevision") or {}
+    sources = [one for one in described.get("sourceServiceRevisions") or () if one["arn"] != target.get("arn")]
     rollback = described.get("rollback") or {}
     return Deployment(
         arn=described["serviceDeploymentArn"],
@@ -247,10 +275,12 @@ def _deployment(described: dict[str, Any]) -> Deployment:
         status=described.get("status", ""),
         status_reason=described.get("statusReason") or "",
         stage=described.get("lifecycleStage") or "",
+        strategy=(described.get("deploymentConfiguration") or {}).get("strategy") or "ROLLING",
         created_at=described.get("createdAt"),
         target_revision=target.get("arn") or "",
         source_revisions=tuple(source["arn"] for source in described.get("sourceServiceRevisions") or ()),
         production_weight=float(target.get("requestedProductionTrafficWeight") or 0.0),
+        has_replaced=_has_all(target) and not any(_tasks(source) for source in sources),
         hooks=tuple(
             Hook(hook["hookId"], hook.get("targetType", ""), hook.get("status", ""))
             for hook in described.get("lifecycleHookDetails") or ()
@@ -258,7 +288,17 @@ def _deployment(described: dict[str, Any]) -> Deployment:
         rollback_reason=rollback.get("reason") or "",
         rollback_revision=rollback.get("serviceRevisionArn") or "",
         triggered_alarms=tuple((described.get("alarms") or {}).get("triggeredAlarmNames") or ()),
+        rollback_started_at=rollback.get("startedAt"),
     )
+
+
+def _has_all(revision: dict[str, Any]) -> bool:
+    wanted, running = revision.get("requestedTaskCount") or 0, revision.get("runningTaskCount") or 0
+    return bool(wanted) and running >= wanted and not revision.get("pendingTaskCount")
+
+
+def _tasks(revision: dict[str, Any]) -> int:
+    return int(revision.get("runningTaskCount") or 0) + int(revision.get("pendingTaskCount") or 0)
 
 
 def _stopped(task: dict[str, Any]) -> StoppedTask:

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from pipeline.config.schema import (
     CONFIG_FILE,
+    AgainstLive,
+    Canary,
     Compute,
     Config,
     Cost,
@@ -26,6 +28,7 @@ from pipeline.config.schema import (
     Gate,
     IgnoredFinding,
     Image,
+    Linear,
     Load,
     Model,
     Network,
@@ -40,8 +43,9 @@ from pipeline.config.schema import (
 from pipeline.errors import ConfigError, UsageError
 
 __all__ = [
-    "CONFIG_FILE", "Compute", "Config", "Cost", "Edge", "Environment", "ExistingVpc", "Gate", "IgnoredFinding", "Image",
-    "Load", "Model", "Network", "Predict", "QualityFloor", "Rollout", "Route", "Scan", "Service", "Tolerance", "load",
+    "CONFIG_FILE", "AgainstLive", "Canary", "Compute", "Config", "Cost", "Edge", "Environment", "ExistingVpc", "Gate",
+    "IgnoredFinding", "Image", "Linear", "Load", "Model", "Network", "Predict", "QualityFloor", "Rollout", "Route",
+    "Scan", "Service", "Tolerance", "load",
 ]  # fmt: skip
 
 

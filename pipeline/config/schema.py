@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -147,11 +148,81 @@ class Compute(Section):
         return self
 
 
+Strategy = Literal["BLUE_GREEN", "CANARY", "LINEAR", "ROLLING"]
+Minutes = Annotated[int, Field(ge=0, le=1440)]
+# Percentages are multiples of 0.1:
+# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CanaryConfiguration.html
+
+
+class Canary(Section):
+    """CANARY's first step."""
+
+    percent: Annotated[float, Field(ge=0.1, le=100, multiple_of=0.1)] = 5
+    bake_minutes: Minutes = 10
+
+
+class Linear(Section):
+    """LINEAR's steps, all alike."""
+
+    step_percent: Annotated[float, Field(ge=3, le=100, multiple_of=0.1)] = 10
+    step_bake_minutes: Minutes = 6
+
+
 class Rollout(Section):
-    strategy: Literal["BLUE_GREEN"] = "BLUE_GREEN"
-    bake_minutes: Annotated[int, Field(ge=0, le=1440)] = 10
+    strategy: Strategy = "BLUE_GREEN"
+    canary: Canary | None = None
+    linear: Linear | None = None
+    bake_minutes: Minutes = 10
     start_deadline_s: Annotated[int, Field(ge=10, le=86400)] = 300
     max_failed_tasks: Annotated[int, Field(ge=1, le=20)] = 3
+
+    @model_validator(mode="after")
+    def _blocks_belong_to_their_strategy(self) -> Rollout:
+        for block, strategy in (("canary", "CANARY"), ("linear", "LINEAR")):
+            if getattr(self, block) is not None and self.strategy != strategy:
+                raise ValueError(
+                    f"`{block}` belongs to strategy {strategy}, and strategy is {self.strategy}; "
+                    f"set `strategy: {strategy}`, or remove `{block}`"
+                )
+        return self
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether gates judge a release before production reaches it; ROLLING has nothing to wait at."""
+        return self.strategy != "ROLLING"
+
+    @property
+    def canary_step(self) -> Canary:
+        return self.canary or Canary()
+
+    @property
+    def linear_steps(self) -> Linear:
+        return self.linear or Linear()
+
+    @property
+    def shift_minutes(self) -> int:
+        """How long production takes from its first step to all of it; ECS does not wait after the last step."""
+        if self.strategy == "CANARY":
+            return self.canary_step.bake_minutes
+        if self.strategy == "LINEAR":
+            return (math.ceil(100 / self.linear_steps.step_percent) - 1) * self.linear_steps.step_bake_minutes
+        return 0
+
+    def maximum_percent(self, tasks: int) -> int:
+        """How many tasks may run during a deployment, in percent of those that should.
+
+        ROLLING is for capacity that cannot double. ECS rounds down, and one more than all must be allowed, or nothing
+        is ever replaced: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
+        """
+        return 200 if self.is_gated else max(150, math.ceil(100 * (tasks + 1) / tasks))
+
+    def at_once(self) -> Rollout:
+        """The same with all of the traffic in one step and no bake, for going back to what has proved itself."""
+        strategy = "BLUE_GREEN" if self.is_gated else "ROLLING"
+        return self.model_copy(update={"strategy": strategy, "canary": None, "linear": None, "bake_minutes": 0})
+
+
+ENOUGH_PAIRS = 60  # the comparison wants 50 answers of each side; a few may fail or come too late
 
 
 class Load(Section):
@@ -160,12 +231,32 @@ class Load(Section):
     min_requests: Annotated[int, Field(ge=1)] = 500
     p99_ms: Annotated[float, Field(gt=0)] = 200
     max_failure_ratio: Annotated[float, Field(ge=0, le=1)] = 0.001
+    kind: Literal["predict", "infer"] = "predict"
+    requests: str | None = None
+
+
+class AgainstLive(Section):
+    """The new release beside what serves: pairs of requests at the same rate, after the load."""
+
+    rps: Annotated[float, Field(gt=0, le=1000)] = 10
+    duration_s: Annotated[int, Field(ge=1, le=300)] = 30
+    max_latency_ratio: Annotated[float, Field(ge=1, le=100)] = 1.5
+
+    @model_validator(mode="after")
+    def _gives_enough_pairs(self) -> AgainstLive:
+        if self.rps * self.duration_s < ENOUGH_PAIRS:
+            raise ValueError(
+                f"rps {self.rps:g} x duration_s {self.duration_s} gives {self.rps * self.duration_s:g} pairs of "
+                f"requests, too few to compare; {ENOUGH_PAIRS} are needed, 300 see most of a slow tail"
+            )
+        return self
 
 
 class Gate(Section):
-    from_: Annotated[Literal["runner"], Field(alias="from")] = "runner"
+    from_: Annotated[Literal["vpc", "runner"], Field(alias="from")] = "runner"
     runner_cidr: Cidr | None = None
     load: Load = Load()
+    against_live: AgainstLive | None = AgainstLive()
 
 
 class IgnoredFinding(Section):
@@ -247,10 +338,10 @@ class Config(Section):
                 "edge: certificate_arn without domain: a certificate is made out to a name; set edge.domain to it"
             )
         for name, service in self.services.items():
-            if self.edge.scheme == "internal" and service.gate.runner_cidr is None:
+            if self.edge.scheme == "internal" and service.gate.from_ == "runner" and service.gate.runner_cidr is None:
                 raise ValueError(
-                    f"edge.scheme is internal: set services.{name}.gate.runner_cidr to the private address range that "
-                    "`ship` is run from"
+                    f"edge.scheme is internal: set services.{name}.gate.from to vpc, or "
+                    f"services.{name}.gate.runner_cidr to the private address range that `ship` is run from"
                 )
         return self
 

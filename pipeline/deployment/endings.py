@@ -27,12 +27,15 @@ class Refusal:
         """The evidence as lines; log lines are read late, when the tasks have had time to write them."""
         return self.lines + explain_tasks(aws, place, self.tasks)
 
-    def error(self, place: Place, details: tuple[str, ...]) -> GateRefused:
-        return GateRefused(
-            f"The release was refused before production saw it: {self.reason.rstrip('.')}.",
-            f"correct it and run `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`",
-            details=details,
+    def error(self, place: Place, details: tuple[str, ...], *, had_production: bool = False) -> PipelineError:
+        remedy = (
+            f"correct it and run `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`"
         )
+        if had_production:
+            what = f"The release had production traffic and was taken back: {self.reason.rstrip('.')}."
+            return RolledBack(what, remedy, details=details)
+        what = f"The release was refused before production saw it: {self.reason.rstrip('.')}."
+        return GateRefused(what, remedy, details=details)
 
 
 def conclude(
@@ -42,11 +45,11 @@ def conclude(
 ) -> RolledOut | PipelineError:  # fmt: skip
     """The result of a deployment that is over, or the error that it means."""
     if deployment.status == "SUCCESSFUL":
-        if refusal:
+        if refusal and deployment.strategy != "ROLLING":  # there it may be over before it can be stopped
             return _contradiction(
                 place, deployment, f"ECS finished it although it was to be rolled back: {refusal.reason}"
             )
-        if problem := _mismatch(aws, deployment, task_definition_arn, image_digest):
+        if not refusal and (problem := _mismatch(aws, deployment, task_definition_arn, image_digest)):
             return _contradiction(place, deployment, problem)
         return RolledOut(
             service_arn=deployment.service_arn, deployment_arn=deployment.arn, task_definition_arn=task_definition_arn,
@@ -56,7 +59,7 @@ def conclude(
     if deployment.status == "ROLLBACK_SUCCESSFUL" and deployment.rollback_revision == deployment.target_revision:
         return _contradiction(place, deployment, "ECS rolled back to the very revision it was rolling out")
     if had_production:
-        return _after_production(place, deployment)
+        return _after_production(aws, place, deployment, refusal)
     return _before_production(aws, place, deployment, refusal, gates)
 
 
@@ -99,7 +102,9 @@ def _before_production(
     return told.error(place, details)
 
 
-def _after_production(place: Place, deployment: Deployment) -> PipelineError:
+def _after_production(aws: Aws, place: Place, deployment: Deployment, refusal: Refusal | None) -> PipelineError:
+    if refusal and (deployment.status == "ROLLBACK_SUCCESSFUL" or not deployment.source_revisions):
+        return refusal.error(place, refusal.explain(aws, place), had_production=True)
     if deployment.status != "ROLLBACK_SUCCESSFUL":
         return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
     alarms = ", ".join(deployment.triggered_alarms)

@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/blue-green-deploymen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.aws.ecs import (
     ENDED_STATUSES,
@@ -25,10 +25,11 @@ from pipeline.aws.ecs import (
     stop_deployment,
 )
 from pipeline.aws.session import Aws
-from pipeline.deployment.access import open_gate
+from pipeline.deployment.access import Caller, open_gate
 from pipeline.deployment.diagnosis import failed_tasks, placement_failure
 from pipeline.deployment.endings import Refusal, conclude, gate_lines
 from pipeline.deployment.place import Place
+from pipeline.deployment.rolling import reach
 from pipeline.deployment.spans import Spans
 from pipeline.errors import AwsError, PipelineError, StateUnknown
 from pipeline.results import GateResult, RolledOut, Target, Verdict
@@ -60,7 +61,7 @@ class Wanted:
     image_digest: str
     start_deadline_s: float
     max_failed_tasks: int
-    runner_cidr: str
+    caller: Caller
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Follower:
     had_production: bool = False
     results: tuple[GateResult, ...] = ()
     foreign: frozenset[str] = frozenset()
+    is_rolling: bool = False
+    _weight: float = 0.0
     _answered: str = ""  # CONTINUE, or ROLLBACK however it was said
     _missed: int = 0
     _spans: Spans = field(default_factory=Spans)
@@ -102,15 +105,19 @@ class Follower:
                 f"ECS gives deployment {deployment.arn} the status `{deployment.status}`, which is unknown here.",
                 f"look at it: `onnxship status {self.place.options}`",
             )
-        elif deployment.status in ("PENDING", "IN_PROGRESS") and not (self.refusal or self.had_production):
+        elif deployment.status in ("PENDING", "IN_PROGRESS") and self.refusal is None:
             self._act(deployment)
         return self.ending is not None
 
     def abandon(self) -> None:
-        """The run is interrupted: before production shifts, one call that rolls back; after it, ECS bakes on."""
+        """The run is interrupted: before production shifts, one call that rolls back; after it, ECS bakes on.
+
+        ROLLING is rolled back until its check has passed: nobody else would make it.
+        """
         if self.ending is not None or not (self.deployment_arn or self._find()):
             return
-        if self.had_production:
+        is_unchecked = self.is_rolling and bool(self.refusal or (self.gates and not self.results))
+        if self.had_production and not is_unchecked:
             self.tell(
                 f"Production has shifted: ECS bakes on by itself and its alarms still roll back. "
                 f"See `onnxship status {self.place.options}`; go back with `onnxship rollback {self.place.options}`."
@@ -118,7 +125,8 @@ class Follower:
             return
         if self._answered != "ROLLBACK":
             stop_deployment(self.aws, self.deployment_arn)
-        self.tell(f"Interrupted: deployment {self.deployment_arn} is being rolled back; production never shifted.")
+        never = "" if self.had_production else "; production never shifted"
+        self.tell(f"Interrupted: deployment {self.deployment_arn} is being rolled back{never}.")
         deadline = self.clock.monotonic() + STOP_WAIT_S
         while self.clock.monotonic() < deadline:
             deployment = describe_deployment(self.aws, self.deployment_arn)
@@ -160,32 +168,66 @@ class Follower:
 
     def _vanished(self, what: str) -> None:
         if self.refusal:  # its service was being created, and is removed again
-            self.ending = self.refusal.error(self.place, self._explained())
+            self.ending = self.refusal.error(self.place, self._explained(), had_production=self.had_production)
             return
         raise StateUnknown(what, f"look what runs: `onnxship status {self.place.options}`")
 
     def _observe(self, deployment: Deployment) -> None:
         if self._spans.observe(deployment.stage or deployment.status, self.clock):
             self.tell(f"{deployment.status}  {deployment.stage}".rstrip())
+        self.is_rolling = deployment.strategy == "ROLLING"
+        # During a rollback the stages after the shift appear too; then only what was seen before counts.
+        if deployment.status not in ("PENDING", "IN_PROGRESS"):
+            return
+        self._tell_step(deployment)
+        self.had_production = self.had_production or self._reaches_production(deployment)
+
+    def _tell_step(self, deployment: Deployment) -> None:
+        """Each step of the traffic, once. A first revision has all of it from its start."""
+        if deployment.production_weight == self._weight or self.is_rolling or not deployment.source_revisions:
+            return
+        self._weight = deployment.production_weight
+        self.tell(f"production: {self._weight:g} % of the requests go to the new release")
+
+    def _reaches_production(self, deployment: Deployment) -> bool:
+        if deployment.stage not in STAGES_BEFORE_PRODUCTION:
+            return True
+        if self.is_rolling:
+            return reach(self.aws, self.place, self.wanted.task_definition_arn).some
         # A service's first revision may have all the weight from its start: there is no other to give it to.
-        has_weight = deployment.production_weight > 0 and bool(deployment.source_revisions)
-        if has_weight or deployment.stage not in STAGES_BEFORE_PRODUCTION:
-            # During a rollback the stages after the shift appear too; then only what was seen before counts.
-            self.had_production |= deployment.status in ("PENDING", "IN_PROGRESS")
+        return deployment.production_weight > 0 and bool(deployment.source_revisions)
 
     def _act(self, deployment: Deployment) -> None:
+        if self.is_rolling:
+            self._act_rolling(deployment)
+            return
+        if self.had_production:
+            return
         waiting = [h for h in deployment.hooks if (h.target_type, h.status) == ("PAUSE", "AWAITING_ACTION")]
         if waiting and deployment.stage == GATE_STAGE:
             self._answer(deployment, waiting[0])
         elif not self._answered:
             self._watch_start(deployment)
 
+    def _act_rolling(self, deployment: Deployment) -> None:
+        """No hook, no test listener: the start is watched to its end, then the gates ask production itself."""
+        if self.results:
+            return
+        if not (deployment.has_replaced and reach(self.aws, self.place, self.wanted.task_definition_arn).only):
+            self._watch_start(deployment)
+            return
+        self._refuse_another_image(deployment)
+        if self.refusal is None:
+            self.run_gates_on(Target(self.place.production_url))
+        if self.refusal is not None:
+            self._stop(deployment, self.refusal)
+
     def _answer(self, deployment: Deployment, hook: Hook) -> None:
         if self._answered:
             return  # ECS has the answer and has not acted on it yet
         self._refuse_another_image(deployment)
         if self.refusal is None:
-            self._run_gates()
+            self._run_gates(deployment)
         action = "ROLLBACK" if self.refusal else "CONTINUE"
         self.intend(f"ecs:ContinueServiceDeployment {deployment.arn} {action}")
         try:
@@ -216,11 +258,12 @@ class Follower:
             found = ", ".join(digests) or "unknown"
             self.refusal = Refusal(f"the new tasks run image {found}, not {self.wanted.image_digest}")
 
-    def _run_gates(self) -> None:
+    def _run_gates(self, deployment: Deployment) -> None:
         with open_gate(
-            self.aws, self.clock, self.place, runner_cidr=self.wanted.runner_cidr, intend=self.intend
+            self.aws, self.clock, self.place, caller=self.wanted.caller, intend=self.intend
         ) as target:  # fmt: skip
-            self.run_gates_on(target)
+            live_url = self.place.production_url if deployment.source_revisions else ""
+            self.run_gates_on(replace(target, live_url=live_url))
 
     def run_gates_on(self, target: Target) -> None:
         """Run the gates in order until one does not pass; that one is the refusal."""
@@ -236,20 +279,24 @@ class Follower:
 
     def _watch_start(self, deployment: Deployment) -> None:
         failed = failed_tasks(self.aws, self.place, self.wanted.task_definition_arn, deployment.created_at)
-        reason = self._why_not_starting(deployment, failed)
-        if not reason:
-            return
-        self.refusal = Refusal(reason, tasks=failed)
-        self.tell(f"stopping the deployment: {reason}")
+        if reason := self._why_not_starting(deployment, failed):
+            self._stop(deployment, Refusal(reason, tasks=failed))
+
+    def _stop(self, deployment: Deployment, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self.tell(f"stopping the deployment: {refusal.reason}")
         self.intend(f"ecs:StopServiceDeployment {deployment.arn} ROLLBACK")
         try:
             stop_deployment(self.aws, deployment.arn)
             self._answered = "ROLLBACK"
         except AwsError:
+            seen = describe_deployment(self.aws, deployment.arn)
+            if seen is not None and seen.has_ended:
+                return  # it was over before it could be stopped: the next look says how
             if deployment.source_revisions:
                 raise
             # A first deployment has nothing to go back to; whoever creates the service removes it.
-            self.ending = self.refusal.error(self.place, self._explained())
+            self.ending = refusal.error(self.place, self._explained(), had_production=self.had_production)
 
     def _why_not_starting(self, deployment: Deployment, failed: tuple[StoppedTask, ...]) -> str:
         limit = self.wanted.max_failed_tasks
@@ -259,7 +306,7 @@ class Follower:
         if unplaced := placement_failure(service, deployment.created_at):
             return f"a task could not be placed: {unplaced}"
         waited_s = self.clock.monotonic() - (self._began_s or 0.0)
-        if waited_s >= self.wanted.start_deadline_s:
+        if waited_s >= self.wanted.start_deadline_s and not self.had_production:
             return f"not ready for the gate after {waited_s:.0f} s (rollout.start_deadline_s); stage {deployment.stage}"
         return ""
 

@@ -17,10 +17,12 @@ from pipeline.aws.ecs import (
     update_service,
 )
 from pipeline.aws.session import Aws
-from pipeline.config import Config
-from pipeline.deployment.access import caller_cidr
+from pipeline.config import Config, Rollout
+from pipeline.deployment.access import caller_of
+from pipeline.deployment.endings import Refusal
 from pipeline.deployment.follower import GATE_STAGE, Follower, Gate, Wanted, ignore
 from pipeline.deployment.place import Place, find_place
+from pipeline.deployment.strategy import configuration, note_on
 from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, StateUnknown, UsageError
 from pipeline.results import GateResult, RolledOut, Target
 from pipeline.waiting import Clock
@@ -30,43 +32,48 @@ SLACK_S = 5400  # hook (30 min at most), drain, clean-up
 
 def switch(
     config: Config, aws: Aws, clock: Clock, gates: Sequence[Gate], *,
-    service: str, task_definition_arn: str, image_digest: str, bake_minutes: int,
+    service: str, task_definition_arn: str, image_digest: str, rollout: Rollout,
     tell: Callable[[str], None] = ignore, intend: Callable[[str], None] = ignore,
-    on_gate: Callable[[GateResult], None] = ignore,
+    on_gate: Callable[[GateResult], None] = ignore, on_alarms: Callable[[tuple[str, ...]], None] = ignore,
 ) -> RolledOut:  # fmt: skip
     """Deploy the task definition, gate it on the test listener, and wait until ECS has finished.
 
-    A deployment of the same task definition that an interrupted run left is taken up. Raises GateRefused (3),
-    RolledBack (4), StateUnknown (5), or Locked (7) when another release's deployment runs.
+    ROLLING has no test listener: the gates ask production, once it reaches the new tasks alone. A deployment of the
+    same task definition that an interrupted run left is taken up. `on_alarms` hears which rollback alarms ring before
+    the start. Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another release's deployment
+    runs.
     """
     place = find_place(config, aws, service)
     follower = Follower(
         aws, clock, place, wanted(config, service, task_definition_arn, image_digest), gates, tell, intend, on_gate
     )  # fmt: skip
-    live = _guarded(aws, place, tell)
+    live, ringing = _guarded(aws, place, rollout, tell)
+    on_alarms(ringing)
     known = frozenset(arn for arn, _ in list_deployments(aws, place.cluster, place.service))
     follower.deployment_arn = _own_running(aws, place, task_definition_arn)
     try:
         if not follower.deployment_arn and not _is_live(aws, place, follower, task_definition_arn):
             follower.foreign = known
             intend(f"ecs:UpdateService {place.service} {task_definition_arn}")
-            update_service(aws, place.cluster, live, task_definition_arn, bake_minutes)
-        follow(follower, config.poll_interval_s, _limit_s(config, service))
+            tasks = config.services[service].compute.min
+            sent = configuration(rollout, live.deployment_configuration, tasks)
+            update_service(aws, place.cluster, live, task_definition_arn, sent)
+        follow(follower, config.poll_interval_s, limit_s(rollout))
     except BaseException:
         give_up(follower)
         raise
-    return finish(follower)
+    return replace(finish(config, follower, rollout), alarms_in_alarm_before=ringing)
 
 
 def wanted(config: Config, service: str, task_definition_arn: str, image_digest: str) -> Wanted:
-    """What the follower holds the deployment to. Who may reach the gate is asked now: later it would be in vain."""
+    """What the follower holds the deployment to."""
     settings = config.services[service]
     return Wanted(
         task_definition_arn=task_definition_arn,
         image_digest=image_digest,
         start_deadline_s=settings.rollout.start_deadline_s,
         max_failed_tasks=settings.rollout.max_failed_tasks,
-        runner_cidr=settings.gate.runner_cidr or caller_cidr(),
+        caller=caller_of(settings.gate),
     )
 
 
@@ -82,23 +89,55 @@ def follow(follower: Follower, interval_s: float, limit_s: float) -> None:
         follower.clock.sleep(interval_s)
 
 
-def finish(follower: Follower) -> RolledOut:
-    """The result, once the gates have passed: where no hook ran, they run on the production listener now."""
+def finish(config: Config, follower: Follower, rollout: Rollout) -> RolledOut:
+    """The result, once the gates have passed: where no hook ran, they run on the production listener now.
+
+    What ROLLING brought and a gate refused does not stay: the release before it is deployed again (RolledBack).
+    """
     if isinstance(follower.ending, PipelineError):
         raise follower.ending
     if follower.ending is None:
         raise StateUnknown("The deployment was not followed to its end.", "see `onnxship status`")
-    if follower.results or not follower.gates:
-        return follower.ending
-    follower.tell("no hook asked for the gate; running it on the production listener")
-    follower.run_gates_on(Target(follower.place.production_url))
+    if follower.gates and not (follower.results or follower.refusal):
+        follower.tell("no hook asked for the gate; running it on the production listener")
+        follower.run_gates_on(Target(follower.place.production_url))
+    if follower.refusal and follower.is_rolling:
+        raise _take_back(config, follower, follower.refusal, rollout)
     if follower.refusal:
         raise StateUnknown(
             f"The release serves production, but {follower.refusal.reason}.",
             f"go back with `onnxship rollback {follower.place.options}`, or ship a corrected release",
             details=follower.refusal.lines,
         )
-    return replace(follower.ending, gates=follower.results)
+    note = note_on("ROLLING") if follower.is_rolling else ""
+    return replace(follower.ending, gates=follower.results, note=note)
+
+
+def _take_back(config: Config, follower: Follower, refusal: Refusal, rollout: Rollout) -> PipelineError:
+    """Deploy again what served before a finished ROLLING deployment; the error that the release ends with."""
+    place, aws = follower.place, follower.aws
+    ended = describe_deployment(aws, follower.deployment_arn)
+    source = describe_revision(aws, ended.source_revisions[0]) if ended and ended.source_revisions else None
+    service = describe_service(aws, place.cluster, place.service)
+    error = refusal.error(place, refusal.explain(aws, place), had_production=True)
+    if source is None or service is None:
+        return error  # the first release: whoever created the service removes it
+    follower.tell(f"the deployment is over already; going back to {source.task_definition}")
+    known = frozenset(arn for arn, _ in list_deployments(aws, place.cluster, place.service))
+    limits = replace(
+        follower.wanted, task_definition_arn=source.task_definition, image_digest=(*source.image_digests, "")[0]
+    )
+    back = Follower(aws, follower.clock, place, limits, (), follower.tell, follower.intend, foreign=known)
+    follower.intend(f"ecs:UpdateService {place.service} {source.task_definition}")
+    update_service(aws, place.cluster, service, source.task_definition, service.deployment_configuration)
+    follow(back, config.poll_interval_s, limit_s(rollout))
+    if isinstance(back.ending, RolledOut):
+        return error
+    return StateUnknown(
+        f"The release was turned down ({refusal.reason}), and going back from it failed as well: {back.ending}",
+        f"look what runs with `onnxship status {place.options}`; go to a known release with "
+        f"`onnxship rollback RELEASE {place.options}`",
+    )
 
 
 def give_up(follower: Follower) -> None:
@@ -109,20 +148,25 @@ def give_up(follower: Follower) -> None:
         follower.tell(f"It could not be stopped: {error.what} - ECS rolls back by itself when its hook times out.")
 
 
-def _limit_s(config: Config, service: str) -> float:
-    rollout = config.services[service].rollout
-    return rollout.start_deadline_s + rollout.bake_minutes * 60 + SLACK_S
+def limit_s(rollout: Rollout) -> float:
+    """When a deployment must be over: start, every step of the traffic, bake, and ECS's own time."""
+    return rollout.start_deadline_s + (rollout.shift_minutes + rollout.bake_minutes) * 60 + SLACK_S
 
 
-def _guarded(aws: Aws, place: Place, tell: Callable[[str], None]) -> Service:
-    """The service as it is. Raises GateRefused when nothing would gate or watch its new release."""
+def _guarded(
+    aws: Aws, place: Place, rollout: Rollout, tell: Callable[[str], None]
+) -> tuple[Service, tuple[str, ...]]:  # fmt: skip
+    """The service as it is, and which of its rollback alarms ring already.
+
+    Raises GateRefused when nothing would gate or watch its new release.
+    """
     service = _existing(aws, place)
     if not service.rollback_alarms:
         raise GateRefused(
             f"Service {service.name} has no rollback alarms: after production shifts nothing would watch the release.",
             f"run `onnxship deploy {place.options}`, which sets them",
         )
-    if GATE_STAGE not in service.hook_stages:
+    if rollout.is_gated and GATE_STAGE not in service.hook_stages:
         raise GateRefused(
             f"Service {service.name} has no PAUSE hook at {GATE_STAGE}: the release could not be gated.",
             f"run `onnxship deploy {place.options}`, which sets it",
@@ -134,9 +178,9 @@ def _guarded(aws: Aws, place: Place, tell: Callable[[str], None]) -> Service:
             f"run `onnxship deploy {place.options}`, which creates them",
         )
     # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html
-    if firing := [name for name, state in states.items() if state == "ALARM"]:
-        tell(f"WARNING: in ALARM before the deployment starts, so ECS will not roll back on them: {', '.join(firing)}")
-    return service
+    if ringing := tuple(name for name, state in states.items() if state == "ALARM"):
+        tell(f"WARNING: in ALARM before the deployment starts, so ECS will not roll back on them: {', '.join(ringing)}")
+    return service, ringing
 
 
 def _existing(aws: Aws, place: Place) -> Service:

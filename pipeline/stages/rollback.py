@@ -33,7 +33,6 @@ from pipeline.results import GateResult, Outcome, Record, Reverted, RollbackPlan
 from pipeline.waiting import Clock, wait_until
 
 STOP_TIMEOUT_S = 1800
-ROLLBACK_BAKE_MINUTES = 0  # what is gone back to has proved itself; the sooner the other tasks end, the better
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +239,8 @@ class _Return:
             rolled_out = switch(
                 self.config, self.aws, self.clock, gates, service=self.service,
                 task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
-                bake_minutes=ROLLBACK_BAKE_MINUTES, tell=self.on_progress, intend=intend, on_gate=self.on_gate,
+                rollout=self.config.services[self.service].rollout.at_once(),
+                tell=self.on_progress, intend=intend, on_gate=self.on_gate,
             )  # fmt: skip
         except PipelineError as error:
             if outcome := outcome_of(error):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pipeline.aws.cloudformation import Stack, delete_stack, describe_stack
 from pipeline.aws.ecs import RUNNING_STATUSES, list_deployments
 from pipeline.aws.session import Aws
-from pipeline.config import Config
+from pipeline.config import Config, Rollout
 from pipeline.deployment.follower import Follower, Gate, Wanted, ignore
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, find_place_at_creation
-from pipeline.deployment.switch import finish, follow, give_up, switch, wanted
-from pipeline.errors import AwsError, GateRefused
+from pipeline.deployment.strategy import note_on
+from pipeline.deployment.switch import finish, follow, give_up, limit_s, switch, wanted
+from pipeline.errors import AwsError, GateRefused, RolledBack
 from pipeline.results import GateResult, RolledOut
 from pipeline.stacks import Stacks
 from pipeline.waiting import Clock
@@ -29,25 +30,32 @@ def rollout(
     config: Config, aws: Aws, clock: Clock, gates: Sequence[Gate], *,
     service: str, release_id: str, task_definition_arn: str, image_digest: str,
     on_progress: Callable[[str], None] = ignore, intend: Callable[[str], None] = ignore,
-    on_gate: Callable[[GateResult], None] = ignore,
+    on_gate: Callable[[GateResult], None] = ignore, on_alarms: Callable[[tuple[str, ...]], None] = ignore,
 ) -> RolledOut:  # fmt: skip
-    """Deploy a release over the one that serves; the gates decide on the test listener.
+    """Deploy a release over the one that serves; the gates decide on the test listener (ROLLING: on production).
 
     `intend` is called with the call's name before each call that changes something (the fence and the draft).
     Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another deployment runs.
     """
-    on_progress(f"rolling out release {release_id}: {task_definition_arn}")
-    bake_minutes = config.services[service].rollout.bake_minutes
-    if bake_minutes < ALARMED_AFTER_MINUTES:
-        on_progress(
-            f"WARNING: rollout.bake_minutes is {bake_minutes}; the rollback alarms need about {ALARMED_AFTER_MINUTES} "
-            "minutes of a bad release's traffic to go off"
-        )
+    settings = config.services[service].rollout
+    on_progress(f"rolling out release {release_id} ({settings.strategy}): {task_definition_arn}")
+    warn(settings, on_progress)
     return switch(
         config, aws, clock, gates,
         service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
-        bake_minutes=bake_minutes, tell=on_progress, intend=intend, on_gate=on_gate,
+        rollout=settings, tell=on_progress, intend=intend, on_gate=on_gate, on_alarms=on_alarms,
     )  # fmt: skip
+
+
+def warn(settings: Rollout, tell: Callable[[str], None]) -> None:
+    """Say what the chosen rollout cannot do."""
+    if note := note_on(settings.strategy):
+        tell(f"WARNING: {note}")
+    elif settings.bake_minutes < ALARMED_AFTER_MINUTES:
+        tell(
+            f"WARNING: rollout.bake_minutes is {settings.bake_minutes}; the rollback alarms need about "
+            f"{ALARMED_AFTER_MINUTES} minutes of a bad release's traffic to go off"
+        )
 
 
 @dataclass
@@ -75,6 +83,10 @@ class FirstRollout:
     _refused_s: float | None = field(default=None, init=False)
 
     @property
+    def _settings(self) -> Rollout:
+        return self.config.services[self.service].rollout
+
+    @property
     def refused(self) -> bool:
         """Whether this run has turned the release down."""
         return self._follower is not None and self._follower.refusal is not None
@@ -82,6 +94,8 @@ class FirstRollout:
     def step(self) -> bool:
         """Look once, act at most once; true when the deployment is over."""
         if self._wanted is None:
+            if note := note_on(self._settings.strategy):
+                self.on_progress(f"WARNING: {note}")
             self._wanted = wanted(self.config, self.service, self.task_definition_arn, self.image_digest)
         if self._follower is None:
             place = find_place_at_creation(self.config, self.aws, self.service)
@@ -98,7 +112,7 @@ class FirstRollout:
         """The run is interrupted: stop the deployment, and let CloudFormation remove what it was creating."""
         if self._follower is not None:
             give_up(self._follower)
-            if self._follower.had_production:
+            if self._follower.had_production and not self._follower.is_rolling:
                 return
         try:
             if stack := self._half_created():
@@ -113,16 +127,18 @@ class FirstRollout:
         now_s = self.clock.monotonic()
         self._refused_s = now_s if self._refused_s is None else self._refused_s
         if now_s - self._refused_s > REFUSED_PATIENCE_S and self._half_created():
-            raise follower.refusal.error(follower.place, ())
+            raise follower.refusal.error(follower.place, (), had_production=follower.had_production)
 
     def _half_created(self) -> Stack | None:
         stack = describe_stack(self.aws, self.config.stack_name("service", self.service))
         return stack if stack and stack.status == "CREATE_IN_PROGRESS" else None
 
     def _remove(self) -> None:
-        """Delete a stack that still waits for the refused service."""
-        if stack := self._half_created():
-            self.on_progress(f"{stack.name}: deleting it, because CloudFormation would wait for the refused service")
+        """Delete the stack of the refused service: one that CloudFormation still waits for, or ROLLING's that is up."""
+        stack = describe_stack(self.aws, self.config.stack_name("service", self.service))
+        statuses = ("CREATE_IN_PROGRESS",) if self._settings.is_gated else ("CREATE_IN_PROGRESS", "CREATE_COMPLETE")
+        if stack and stack.status in statuses:
+            self.on_progress(f"{stack.name}: deleting it, because its first release was refused ({stack.status})")
             Stacks(self.aws, self.clock, self.config.poll_interval_s, self.on_progress).delete(stack.id)
 
     def finish(self) -> RolledOut:
@@ -136,8 +152,12 @@ class FirstRollout:
             )
         if self.refused:
             self._remove()
-        follow(self._follower, self.config.poll_interval_s, self.config.services[self.service].rollout.start_deadline_s)
-        return finish(self._follower)
+        follow(self._follower, self.config.poll_interval_s, limit_s(self._settings))
+        try:
+            return finish(self.config, self._follower, self._settings)
+        except RolledBack:
+            self._remove()
+            raise
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.template_checks.reading import Faults, Properties, Template, is_true, items
+from pipeline.template_checks.variants import variants
 
 SERVICE = "AWS::ECS::Service"
 SHIFTING = ("BLUE_GREEN", "CANARY", "LINEAR")
@@ -15,12 +16,15 @@ ROOT_USERS = ("", "root", "0")
 
 
 def _deployments(template: Template) -> Iterator[tuple[str, Properties]]:
+    """One for each strategy that a service can be given."""
     for logical_id, service in template.of_type(SERVICE):
-        yield logical_id, service.get("DeploymentConfiguration") or {}
+        found = service.get("DeploymentConfiguration") or {}
+        for strategy, deployment in variants(template, found, found.get("Strategy") or "ROLLING"):
+            yield logical_id, {**deployment, "Strategy": strategy}
 
 
 def _strategy(deployment: Properties) -> str:
-    return str(deployment.get("Strategy") or "ROLLING")
+    return str(deployment["Strategy"])
 
 
 def ecs_rolls_back_by_alarms(template: Template) -> Faults:
@@ -73,7 +77,7 @@ def ecs_strategy_settings(template: Template) -> Faults:
         if strategy in SHIFTING and "BakeTimeInMinutes" not in deployment:
             yield logical_id, "has no bake time; set BakeTimeInMinutes"
         breaker = deployment.get("DeploymentCircuitBreaker") or {}
-        if strategy in SHIFTING and breaker:
+        if strategy in SHIFTING and breaker and str(breaker.get("Enable")).lower() != "false":
             yield logical_id, f"has a circuit breaker, which is for ROLLING; {strategy} rests on hook and alarms"
         if strategy == "ROLLING" and not (is_true(breaker.get("Enable")) and is_true(breaker.get("Rollback"))):
             yield logical_id, "has strategy ROLLING without a circuit breaker that rolls back"
@@ -81,8 +85,9 @@ def ecs_strategy_settings(template: Template) -> Faults:
 
 def ecs_shifts_between_two_groups(template: Template) -> Faults:
     """A shift needs a second target group, both rules and a role."""
+    shifting = {logical_id for logical_id, deployment in _deployments(template) if _strategy(deployment) in SHIFTING}
     for logical_id, service in template.of_type(SERVICE):
-        if _strategy(service.get("DeploymentConfiguration") or {}) not in SHIFTING:
+        if logical_id not in shifting:
             continue
         for entry in items(service.get("LoadBalancers")) or [{}]:
             advanced = entry.get("AdvancedConfiguration") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from pipeline.template_checks.reading import Faults, Properties, Template, attributes, is_true, items, target, text_of
@@ -28,9 +29,11 @@ def governed(template: Template) -> Iterator[Governed]:
         for entry in items(service.get("LoadBalancers")):
             advanced = entry.get("AdvancedConfiguration")
             if advanced:
-                groups = target(entry.get("TargetGroupArn")), target(advanced.get("AlternateTargetGroupArn"))
                 rules = target(advanced.get("ProductionListenerRule")), target(advanced.get("TestListenerRule"))
-                yield Governed(logical_id, groups, *rules)
+                # A condition may let the two change places.
+                first, second = items(entry.get("TargetGroupArn")), items(advanced.get("AlternateTargetGroupArn"))
+                for groups in zip_longest(first or [None], second or [None]):
+                    yield Governed(logical_id, (target(groups[0]), target(groups[1])), *rules)
 
 
 def _governed_rules(template: Template) -> Iterator[tuple[Governed, str, Properties]]:

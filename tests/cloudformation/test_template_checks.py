@@ -13,7 +13,7 @@ EVERYBODY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Princip
 TRUST = "Resources.DeployRole.Properties.AssumeRolePolicyDocument.Statement.0.Condition.StringEquals"
 GITHUB = "token.actions.githubusercontent.com"
 DEPLOYMENT = "Resources.EcsService.Properties.DeploymentConfiguration"
-HOOK = f"{DEPLOYMENT}.LifecycleHooks.0"
+HOOK = f"{DEPLOYMENT}.LifecycleHooks.Fn::If.2.0"
 FORWARD = "Properties.Actions.0.ForwardConfig"
 BLUE_ATTRIBUTES = "Resources.BlueTargetGroup.Properties.TargetGroupAttributes"
 BUCKET = "Resources.ArtifactBucket.Properties"
@@ -153,6 +153,9 @@ MUTATIONS: list[tuple[str, str, Any, str]] = [
     ("service", f"{DEPLOYMENT}.LinearConfiguration", {"StepPercent": 10}, "ecs-strategy-settings"),
     ("service", f"{DEPLOYMENT}.BakeTimeInMinutes", GONE, "ecs-strategy-settings"),
     ("service", f"{DEPLOYMENT}.DeploymentCircuitBreaker", BREAKER, "ecs-strategy-settings"),
+    ("service", f"{DEPLOYMENT}.DeploymentCircuitBreaker.Rollback", False, "ecs-strategy-settings"),
+    ("service", "Conditions.IsRolling.Fn::Equals.1", "LINEAR", "ecs-strategy-settings"),
+    ("service", "Conditions.IsRolling.Fn::Equals.1", "LINEAR", "ecs-waits-for-the-gate"),
     ("service", f"{DEPLOYMENT}.Strategy", "ROLLING", "ecs-strategy-settings"),
     (
         "service",
@@ -242,21 +245,22 @@ def test_every_rule_has_a_mutation() -> None:
     assert names == {rule for *_, rule in MUTATIONS}
 
 
-def test_a_rolling_service_with_a_breaker_is_accepted(templates: dict[str, Any]) -> None:
-    """ROLLING is legal: with a circuit breaker and alarms, and no hook."""
-    rolling = turned(templates["service"], f"{DEPLOYMENT}.Strategy", "ROLLING")
-    rolling = turned(rolling, f"{DEPLOYMENT}.DeploymentCircuitBreaker", BREAKER)
-    rolling = turned(rolling, f"{DEPLOYMENT}.LifecycleHooks", GONE)
+@pytest.mark.parametrize(
+    ("strategy", "own"),
+    [
+        ("ROLLING", {"DeploymentCircuitBreaker": BREAKER}),
+        ("CANARY", {"CanaryConfiguration": {"CanaryPercent": 10}, "BakeTimeInMinutes": 5}),
+        ("LINEAR", {"LinearConfiguration": {"StepPercent": 10}, "BakeTimeInMinutes": 5}),
+        ("BLUE_GREEN", {"BakeTimeInMinutes": 5}),
+    ],
+)
+def test_a_strategy_with_its_own_settings_is_accepted(templates: dict[str, Any], strategy: str, own: Any) -> None:
+    """A template with one strategy and no parameter for it: only ROLLING does without the hook."""
+    deployment = templates["service"]["Resources"]["EcsService"]["Properties"]["DeploymentConfiguration"]
+    hooks = {} if strategy == "ROLLING" else {"LifecycleHooks": deployment["LifecycleHooks"]["Fn::If"][2]}
+    fixed = {"Strategy": strategy, "Alarms": deployment["Alarms"], **hooks, **own}
 
-    assert [] == check(rolling)
-
-
-def test_canary_with_its_settings_is_accepted(templates: dict[str, Any]) -> None:
-    """CANARY is legal once it has its own configuration."""
-    canary = turned(templates["service"], f"{DEPLOYMENT}.Strategy", "CANARY")
-    canary = turned(canary, f"{DEPLOYMENT}.CanaryConfiguration", {"CanaryPercent": 10, "CanaryBakeTimeInMinutes": 5})
-
-    assert [] == check(canary)
+    assert [] == check(turned(templates["service"], DEPLOYMENT, fixed))
 
 
 def test_an_empty_template_is_no_crash() -> None:

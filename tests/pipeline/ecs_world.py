@@ -61,6 +61,7 @@ class World:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     refuse: dict[str, AwsError] = field(default_factory=dict)
     bake_minutes: list[int] = field(default_factory=list)
+    configuration: dict[str, Any] = field(default_factory=lambda: {"strategy": "BLUE_GREEN"})
 
     def __post_init__(self) -> None:
         self.deployments.append(Moving("dep/1", OLD, "", NOW - timedelta(days=1), "SUCCESSFUL", len(FORWARD) - 1))
@@ -107,7 +108,7 @@ class World:
         service = {
             "serviceArn": "arn:svc", "serviceName": "svc", "status": "ACTIVE", "taskDefinition": OLD,
             "events": self.events,
-            "deploymentConfiguration": {"strategy": "BLUE_GREEN", "alarms": alarms, "lifecycleHooks": hooks},
+            "deploymentConfiguration": {"alarms": alarms, "lifecycleHooks": hooks} | self.configuration,
         }  # fmt: skip
         return {"services": [service]}
 
@@ -116,7 +117,8 @@ class World:
         return {"taskDefinition": {"taskDefinitionArn": taskDefinition, "status": "ACTIVE"}, "tags": tags}
 
     def _update_service(self, taskDefinition: str, deploymentConfiguration: dict[str, Any], **_: Any) -> dict[str, Any]:
-        self.bake_minutes.append(deploymentConfiguration["bakeTimeInMinutes"])
+        self.bake_minutes.append(deploymentConfiguration.get("bakeTimeInMinutes", 0))
+        self.configuration = deploymentConfiguration
         self.start(taskDefinition)
         return {}
 
@@ -158,7 +160,7 @@ class World:
         rollback = {"reason": d.rolled_back_because, "serviceRevisionArn": f"rev/{d.source}"}
         return {
             "serviceDeploymentArn": d.arn, "serviceArn": "arn:svc", "status": d.status, "lifecycleStage": d.stage,
-            "createdAt": d.created_at, "lifecycleHookDetails": hooks,
+            "createdAt": d.created_at, "lifecycleHookDetails": hooks, "deploymentConfiguration": self.configuration,
             "targetServiceRevision": {
                 "arn": f"rev/{d.task_definition}",
                 "requestedProductionTrafficWeight": 100.0 if shifted else 0.0,
@@ -210,14 +212,37 @@ class World:
     def _describe_security_group_rules(self, **_: Any) -> dict[str, Any]:
         return {"SecurityGroupRules": list(self.ingress.values())}
 
-    def _authorize_security_group_ingress(self, TagSpecifications: list[Any], **_: Any) -> dict[str, Any]:
-        rule = {"SecurityGroupRuleId": f"sgr-{len(self.calls)}", "Tags": TagSpecifications[0]["Tags"]}
+    def _authorize_security_group_ingress(
+        self, IpPermissions: list[Any], TagSpecifications: list[Any], **_: Any
+    ) -> dict[str, Any]:
+        permission = IpPermissions[0]
+        reach = {
+            "FromPort": permission["FromPort"],
+            "ToPort": permission["ToPort"],
+            "CidrIpv4": next((one["CidrIp"] for one in permission.get("IpRanges", ())), None),
+            "ReferencedGroupInfo": next(iter(permission.get("UserIdGroupPairs", ())), {}),
+        }
+        if any(reach.items() <= rule.items() for rule in self.ingress.values()):
+            raise AwsError("The specified rule already exists", "", code="InvalidPermission.Duplicate")
+        rule = {"SecurityGroupRuleId": f"sgr-{len(self.calls)}", "Tags": TagSpecifications[0]["Tags"], **reach}
         self.ingress[rule["SecurityGroupRuleId"]] = rule
         return {"SecurityGroupRules": [rule]}
 
     def _revoke_security_group_ingress(self, SecurityGroupRuleIds: list[str], **_: Any) -> dict[str, Any]:
         for rule_id in SecurityGroupRuleIds:
             del self.ingress[rule_id]
+        return {}
+
+    def _create_tags(self, Resources: list[str], Tags: list[dict[str, str]]) -> dict[str, Any]:
+        if Resources[0] not in self.ingress:
+            raise AwsError("gone", "", code="InvalidSecurityGroupRuleId.NotFound")
+        self.ingress[Resources[0]]["Tags"] = [*self.ingress[Resources[0]]["Tags"], *Tags]
+        return {}
+
+    def _delete_tags(self, Resources: list[str], Tags: list[dict[str, str]]) -> dict[str, Any]:
+        gone = {tag["Key"] for tag in Tags}
+        kept = [tag for tag in self.ingress[Resources[0]]["Tags"] if tag["Key"] not in gone]
+        self.ingress[Resources[0]]["Tags"] = kept
         return {}
 
     def _describe_scalable_targets(self, **_: Any) -> dict[str, Any]:
