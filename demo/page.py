@@ -28,9 +28,18 @@ UNITS = {
     "rps": "requests/s",
     "_rps": "requests/s",
 }
-OF_BLUE = re.compile(r"^(live|blue|against)_|_(live|blue|against)$")
-OF_GREEN = re.compile(r"^(new|green)_|_(new|green)$")
+PAIRED = re.compile(r"^(new|live|compared)_")  # measured of both releases at once, by the same requests
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+WORDS = {"rps": "rate", "p50": "median (p50)", "max_latency_ratio": "slower than blue at most ×"}
+GATE_WORDS = {
+    "build": "build, which looks at the image's platform",
+    "scan": "scan, which looks for known vulnerabilities",
+    "publish": "publish, which measures the model on labelled inputs",
+    "golden": "golden inputs, whose right answers are known",
+    "load": "load test",
+    "rollout": "roll-out, which waits for healthy tasks",
+    "bake": "bake, in which alarms watch it serve",
+}
 STAGE_WORDS = {
     "build": "Build",
     "scan": "Scan",
@@ -56,7 +65,14 @@ def render(report: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "seconds": seconds, "minutes": minutes, "short": short, "when": when}
+    environment.filters |= {
+        "number": number,
+        "seconds": seconds,
+        "minutes": minutes,
+        "short": short,
+        "when": when,
+        "sentence": sentence,
+    }
     return environment.get_template("page.html.j2").render(view(report))
 
 
@@ -70,7 +86,9 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "layouts": charts.layouts(ends_s(report)),
         "charts": charts,
         "colours": charts.colours(traffic),
-        "outcomes": {outcome: [r for r in releases if r["outcome"] == outcome] for outcome in OUTCOMES},
+        "shipped": [r for r in releases if r["kind"] == "good" and r["outcome"] == "live"],
+        "refused": [r for r in releases if r["outcome"] == "refused"],
+        "rolled_back": [r for r in releases if r["outcome"] == "rolled-back"],
         "bad": [release for release in releases if release["kind"] == "bad"],
         "judged": [
             (release, [Judged.of(gate) for gate in release["gates"]]) for release in releases if release["gates"]
@@ -78,11 +96,9 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "reigns": charts.reigns(traffic.get("weights", ()), ends_s(report)),
         "bursts": bursts(report),
         "typical": typical(traffic.get("timeline", ())),
+        "gate_words": GATE_WORDS,
         "stages": stage_columns(releases),
     }
-
-
-OUTCOMES = ("live", "refused", "rolled-back")
 
 
 def ends_s(report: dict[str, Any]) -> float:
@@ -95,11 +111,12 @@ def ends_s(report: dict[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number of a gate in words: what it is, green's value, and blue's where both were measured."""
+    """One number of a gate in words: green's value, and blue's and their ratio where both were measured."""
 
     name: str
     green: str
     blue: str = ""
+    ratio: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,17 +132,39 @@ class Judged:
     def of(cls, gate: dict[str, Any]) -> Judged:
         return cls(gate["name"], gate["verdict"], gate["reason"], side_by_side(gate["numbers"]))
 
-    @property
-    def compares(self) -> bool:
-        return any(measured.blue for measured in self.numbers)
-
 
 def side_by_side(numbers: dict[str, float | int | str]) -> list[Measured]:
-    """Green's numbers in their order, each with blue's of the same name beside it."""
-    blue = {OF_BLUE.sub("", name): value for name, value in numbers.items() if OF_BLUE.search(name)}
-    green = {OF_GREEN.sub("", name): value for name, value in numbers.items() if not OF_BLUE.search(name)}
-    names = dict.fromkeys([*green, *blue])
-    return [Measured(words(name), with_unit(name, green.get(name)), with_unit(name, blue.get(name))) for name in names]
+    """A gate's numbers in their order; what was measured of both releases at once stands in one line."""
+    found, shown = [], set()
+    for name, value in numbers.items():
+        if name in shown:
+            continue
+        base = PAIRED.sub("", name)
+        names = [f"new_{base}", f"compared_{base}", f"live_{base}"]
+        if PAIRED.search(name):
+            green = next((numbers[of] for of in names[:2] if of in numbers), None)
+            ratio, used = _ratio(base, numbers)
+            found.append(
+                Measured(
+                    f"{words(base)}, side by side",
+                    with_unit(base, green),
+                    with_unit(base, numbers.get(names[2])),
+                    ratio,
+                )
+            )
+            shown |= {*names, *used}
+        else:
+            found.append(Measured(words(name), with_unit(name, value)))
+    return found
+
+
+def _ratio(base: str, numbers: dict[str, float | int | str]) -> tuple[str, list[str]]:
+    """How many times blue's value green's is, with the band of chance, and the numbers that say so."""
+    names = [base.removesuffix("_ms") + ending for ending in ("_ratio", "_ratio_low", "_ratio_high")]
+    if not all(name in numbers for name in names):
+        return "", []
+    value, low, high = (number(numbers[name]) for name in names)
+    return f"× {value}; with noise × {low} to {high}", names
 
 
 def words(name: str) -> str:
@@ -133,7 +172,7 @@ def words(name: str) -> str:
     for ending in UNITS:
         if ending.startswith("_"):
             name = name.removesuffix(ending)
-    return {"rps": "rate", "p50": "median (p50)"}.get(name, name.replace("_", " "))
+    return WORDS.get(name, name.replace("_", " "))
 
 
 def with_unit(name: str, value: Any) -> str:
@@ -145,7 +184,7 @@ def with_unit(name: str, value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """Four figures at most, thousands apart, very small ones as a power of ten; words stay words."""
+    """Three figures or so, thousands apart, very small ones as a power of ten; words stay words."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return str(value)
     if value and abs(value) < 0.001:
@@ -153,7 +192,7 @@ def number(value: Any) -> str:
         return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}".removesuffix(".0")
 
 
 def seconds(value: float | None) -> str:
@@ -169,7 +208,12 @@ def minutes(value: float) -> str:
 
 def short(digest: str | None) -> str:
     """The beginning of a digest or commit: enough to tell it from others."""
-    return (digest or "").removeprefix("sha256:")[:12]
+    return (digest or "").removeprefix("sha256:")[:8]
+
+
+def sentence(text: str) -> str:
+    """Words that stand alone: with a capital and a full stop."""
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
 
 
 def when(iso: str) -> str:
@@ -187,7 +231,7 @@ class Burst:
 
 
 def bursts(report: dict[str, Any]) -> list[Burst]:
-    """For each release that failed in production, the seconds in which it answered users (those that failed, if known)."""
+    """For each release that failed in production, the time in which its answers to users failed."""
     traffic, found = report["traffic"], []
     for release in (r for r in report["releases"] if r["failed_requests"]):
         met = [second for second in traffic.get("timeline", ()) if release["id"] in second["by_release"]]
