@@ -76,7 +76,8 @@ class Bootstrapped:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image in ECR. `image_digest` is the sha256 of its one manifest (linux/amd64)."""
+    """An image in ECR. `image_digest` is the sha256 of its one manifest (linux/amd64); `gate_tag` names the gate's own
+    image, "" when its requests come from this machine."""
 
     repository_uri: str
     tag: str
@@ -86,6 +87,7 @@ class Built:
     target: str
     builder: str
     reused: bool
+    gate_tag: str = ""
 
     @property
     def image(self) -> str:

@@ -25,11 +25,11 @@ def log_lines(
         yield LogLine(event["eventId"], event["timestamp"], event["logStreamName"], event["message"].rstrip("\n"))
 
 
-def last_lines(aws: Aws, group: str, task_id: str, limit: int = 10) -> tuple[str, ...]:
+def last_lines(aws: Aws, group: str, task_id: str, limit: int = 10, *, prefix: str = STREAM_PREFIX) -> tuple[str, ...]:
     """The last lines of one task, or none when it never got as far as to write."""
     try:
         answer = aws.call(
-            "logs", "get_log_events", logGroupName=group, logStreamName=STREAM_PREFIX + task_id,
+            "logs", "get_log_events", logGroupName=group, logStreamName=prefix + task_id,
             limit=limit, startFromHead=False,
         )  # fmt: skip
     except AwsError as error:

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 USER_CODE, USER_REQUIREMENTS = "service.py", "requirements.txt"
 SERVER_PACKAGE = "model_service"
 SERVER_DOCKERFILE = f"{SERVER_PACKAGE}/Dockerfile"
+SERVER_COMMAND = ("python", "-m", SERVER_PACKAGE)
 LEFT_OUT = frozenset({"__pycache__", ".git", ".onnxship"})
 
 
@@ -33,7 +34,10 @@ class ContextFile:
 
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What goes into an image. `directory` is set when Docker takes the user's directory as it stands."""
+    """What goes into an image. `directory` is set when Docker takes the user's directory as it stands.
+
+    `command` is what an image without a Dockerfile runs.
+    """
 
     files: tuple[ContextFile, ...]
     dockerfile: str
@@ -42,6 +46,7 @@ class BuildContext:
     arguments: Mapping[str, str] = field(default_factory=dict)
     directory: Path | None = None
     user_paths: tuple[Path, ...] = ()
+    command: tuple[str, ...] = SERVER_COMMAND
 
     @property
     def digest(self) -> str:
@@ -72,7 +77,7 @@ def build_context(config: Config, service: str) -> BuildContext:
         raise ConfigError(f"There is no directory {directory}.", "correct services.<name>.image.context")
     if image.dockerfile is None:
         user_files = tuple(_user_files(directory))
-        every = sorted([*_package_files(files(SERVER_PACKAGE), SERVER_PACKAGE), *user_files], key=lambda f: f.path)
+        every = sorted([*package_files(files(SERVER_PACKAGE), SERVER_PACKAGE), *user_files], key=lambda f: f.path)
         user_paths = tuple(directory / file.path for file in user_files)
         return BuildContext(
             tuple(every), SERVER_DOCKERFILE, image.target, image.builder, arguments, user_paths=user_paths
@@ -107,12 +112,12 @@ def refuse_other_platform(name: str, dockerfile: str) -> None:
         )
 
 
-def _package_files(package: Traversable, prefix: str) -> Iterator[ContextFile]:
-    """Every file of the installed server package; it may lie in a clone or in a wheel."""
+def package_files(package: Traversable, prefix: str) -> Iterator[ContextFile]:
+    """Every file of an installed package; it may lie in a clone or in a wheel."""
     for entry in package.iterdir():
         path = f"{prefix}/{entry.name}"
         if entry.is_dir() and entry.name not in LEFT_OUT:
-            yield from _package_files(entry, path)
+            yield from package_files(entry, path)
         elif entry.is_file():
             yield ContextFile(path, entry.read_bytes())
 

@@ -10,11 +10,11 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.building.context import ContextFile
+from pipeline.building.context import SERVER_COMMAND, ContextFile
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -43,11 +43,11 @@ class OciImage:
     layer: Blob
 
 
-def oci_image(files: Iterable[ContextFile]) -> OciImage:
-    """The files under /app, run as an unprivileged user with `python -m model_service`."""
+def oci_image(files: Iterable[ContextFile], command: Sequence[str] = SERVER_COMMAND) -> OciImage:
+    """The files under /app, and `command` run there as an unprivileged user."""
     archive = _tar(files)
     layer = Blob(gzip.compress(archive, mtime=0))
-    config = Blob(_json(_config(Blob(archive).digest)))
+    config = Blob(_json(_config(Blob(archive).digest, command)))
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -57,12 +57,12 @@ def oci_image(files: Iterable[ContextFile]) -> OciImage:
     return OciImage(Blob(_json(manifest)), config, layer)
 
 
-def _config(diff_id: str) -> dict[str, Any]:
+def _config(diff_id: str, command: Sequence[str]) -> dict[str, Any]:
     return {
         "architecture": "amd64",
         "os": "linux",
         "config": {
-            "Cmd": ["python", "-m", "model_service"],
+            "Cmd": list(command),
             "WorkingDir": f"/{WORKING_DIRECTORY}",
             "User": f"{USER_ID}:{USER_ID}",
             "Env": ["PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"],

@@ -1,8 +1,9 @@
 """The way to the new tasks, open for a gate's length: test port, secret header, no scale-out.
 
-The test port has no standing ingress. What a killed run left open carries its service and expiry as tags and is closed
-at the next opening, or when the run's deployment is stopped; scale-out is allowed again at every end, whoever held it
-back.
+The test port has no standing ingress. With `gate.from: vpc` it is opened to the security group of the gate's own tasks,
+with `runner` to the address of the machine that runs the pipeline. What a killed run left open carries its service and
+expiry as a tag and is closed at the next opening, or when the run's deployment is stopped; scale-out is allowed again at
+every end, whoever held it back.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from pipeline.aws.ec2 import close_ingress, leftover_openings, open_ingress
+from pipeline.aws.ec2 import close_ingress, close_leftovers, open_ingress
 from pipeline.aws.scaling import is_scalable, scale_out_is_suspended, suspend_scale_out
 from pipeline.aws.secrets import secret_value
 from pipeline.aws.session import Aws
+from pipeline.config import Gate
 from pipeline.deployment.place import Place
 from pipeline.errors import AwsError
 from pipeline.results import Target
@@ -24,23 +26,34 @@ from pipeline.waiting import Clock
 GATE_HEADER = "X-Onnxship-Gate"
 CALLER_URL = "https://checkip.amazonaws.com"
 OPEN_FOR = timedelta(minutes=40)  # longer than any PAUSE hook of ours waits
+Caller = Callable[[Place], str]
+
+
+def caller_of(gate: Gate) -> Caller:
+    """Who calls the test listener: a range of addresses, or a security group. Asked when the port is opened, not before.
+
+    A machine that cannot tell its own address can still do all that needs no gate.
+    """
+    if gate.from_ == "vpc":
+        return lambda place: place.gate_security_group_id
+    return lambda _: gate.runner_cidr or caller_cidr()
 
 
 @contextmanager
 def open_gate(
-    aws: Aws, clock: Clock, place: Place, *, runner_cidr: str, intend: Callable[[str], None]
+    aws: Aws, clock: Clock, place: Place, *, caller: Caller, intend: Callable[[str], None]
 ) -> Iterator[Target]:
-    """The test listener as a target, reachable from here until the block ends."""
-    group = place.security_group_id
-    _close_leftovers(aws, clock, place)
-    intend(f"ec2:AuthorizeSecurityGroupIngress {group} port {place.test_port} from {runner_cidr}")
-    rule_id = open_ingress(aws, group, place.test_port, runner_cidr, place.service, clock.now() + OPEN_FOR)
+    """The test listener as a target, reachable for `caller` until the block ends."""
+    group, owner, source = place.security_group_id, place.service, caller(place)
+    close_leftovers(aws, group, owner, clock.now())
+    intend(f"ec2:AuthorizeSecurityGroupIngress {group} port {place.test_port} from {source}")
+    rule_id = open_ingress(aws, group, place.test_port, source, owner, clock.now() + OPEN_FOR)
     try:
         with _no_scale_out(aws, place.scalable_resource_id):
             yield Target(place.test_url, {GATE_HEADER: secret_value(aws, place.gate_secret_arn)})
     finally:
         if rule_id:
-            close_ingress(aws, group, [rule_id])
+            close_ingress(aws, group, rule_id, owner, clock.now())
 
 
 def clear_gate(aws: Aws, clock: Clock, place: Place) -> None:
@@ -48,14 +61,9 @@ def clear_gate(aws: Aws, clock: Clock, place: Place) -> None:
 
     For when no deployment of the service runs, so that no living gate needs it.
     """
-    _close_leftovers(aws, clock, place)
+    close_leftovers(aws, place.security_group_id, place.service, clock.now())
     if scale_out_is_suspended(aws, place.scalable_resource_id):
         suspend_scale_out(aws, place.scalable_resource_id, suspended=False)
-
-
-def _close_leftovers(aws: Aws, clock: Clock, place: Place) -> None:
-    if leftovers := leftover_openings(aws, place.security_group_id, place.service, clock.now()):
-        close_ingress(aws, place.security_group_id, leftovers)
 
 
 def caller_cidr() -> str:

@@ -26,6 +26,7 @@ class Place:
     security_group_id: str
     gate_secret_arn: str
     log_group: str
+    gate_security_group_id: str = ""
 
     @property
     def scalable_resource_id(self) -> str:
@@ -79,6 +80,7 @@ def _place(config: Config, aws: Aws, service: str, service_name: str) -> Place:
         security_group_id=cluster["LoadBalancerSecurityGroupId"],
         gate_secret_arn=runtime["GateSecretArn"],
         log_group=runtime["LogGroupName"],
+        gate_security_group_id=cluster.get("GateSecurityGroupId", ""),
     )
 
 

@@ -95,14 +95,14 @@ def finish(config: Config, follower: Follower, rollout: Rollout) -> RolledOut:
     What ROLLING brought and a gate refused does not stay: the release before it is deployed again (RolledBack).
     """
     if isinstance(follower.ending, PipelineError):
-        raise follower.ending
+        raise _noted(follower.ending) if follower.is_rolling else follower.ending
     if follower.ending is None:
         raise StateUnknown("The deployment was not followed to its end.", "see `onnxship status`")
     if follower.gates and not (follower.results or follower.refusal):
         follower.tell("no hook asked for the gate; running it on the production listener")
         follower.run_gates_on(Target(follower.place.production_url))
     if follower.refusal and follower.is_rolling:
-        raise _take_back(config, follower, follower.refusal, rollout)
+        raise _noted(_take_back(config, follower, follower.refusal, rollout))
     if follower.refusal:
         raise StateUnknown(
             f"The release serves production, but {follower.refusal.reason}.",
@@ -111,6 +111,12 @@ def finish(config: Config, follower: Follower, rollout: Rollout) -> RolledOut:
         )
     note = note_on("ROLLING") if follower.is_rolling else ""
     return replace(follower.ending, gates=follower.results, note=note)
+
+
+def _noted(error: PipelineError) -> PipelineError:
+    """The error of a release without a gate says why users saw it."""
+    error.details += (note_on("ROLLING"),)
+    return error
 
 
 def _take_back(config: Config, follower: Follower, refusal: Refusal, rollout: Rollout) -> PipelineError:

@@ -1,7 +1,8 @@
 """`onnxship build`: one linux/amd64 image in ECR, found again by its commit and by its content.
 
 Tags: `<git sha>-<target>-<12 hex of the context's digest>`, with `-dirty` when the tree is not committed, and
-`content-<target>-<12 hex>`. An image with the same content is never built twice.
+`content-<target>-<12 hex>`. An image with the same content is never built twice. A gate in the VPC (`gate.from: vpc`)
+has an image of its own, `loadtests-<12 hex>`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from pipeline import stacks
 from pipeline.aws import ecr, oci_registry
 from pipeline.aws.session import Aws
-from pipeline.building import docker, docker_settings, git
+from pipeline.building import docker, docker_settings, gate_image, git
 from pipeline.building.context import USER_REQUIREMENTS, BuildContext, build_context
 from pipeline.building.oci import MANIFEST_TYPE, oci_image
 from pipeline.building.requirements import check_installed
@@ -66,23 +67,43 @@ def build(
     repository = Repository(aws, outputs["RepositoryName"], outputs["RepositoryUri"], on_progress)
     tag = f"{identity.sha}-{context.target}-{context.digest[:12]}{'-dirty' if identity.is_dirty else ''}"
     content_tag = f"content-{context.target}-{context.digest[:12]}"
-    digest = _present(repository, (tag, content_tag))
-    is_reused = digest is not None
-    if dry_run:
-        on_progress(f"{'would reuse' if is_reused else 'would build and push'} {repository.uri}:{tag}")
-    else:
-        digest = digest or _build_and_push(context, repository, tag)
-        _tag(repository, digest, (tag, content_tag))
+    digest, is_reused = _image(context, repository, (tag, content_tag), dry_run=dry_run)
+    gate_tag = _gate_image(config, service, repository, dry_run=dry_run)
     return Built(
         repository_uri=repository.uri,
         tag=tag,
-        image_digest=digest or "",
+        image_digest=digest,
         context_digest=context.digest,
         git_sha=identity.sha,
         target=context.target,
         builder=context.builder,
         reused=is_reused,
+        gate_tag=gate_tag,
     )
+
+
+def _image(
+    context: BuildContext, repository: Repository, tags: tuple[str, ...], *, dry_run: bool
+) -> tuple[str, bool]:  # fmt: skip
+    """The image's digest ("" when only a dry run asks), and whether it was there before. It has all of `tags` then."""
+    digest = _present(repository, tags)
+    is_reused = digest is not None
+    if dry_run:
+        repository.on_progress(f"{'would reuse' if is_reused else 'would build and push'} {repository.uri}:{tags[0]}")
+    else:
+        digest = digest or _build_and_push(context, repository, tags[0])
+        _tag(repository, digest, tags)
+    return digest or "", is_reused
+
+
+def _gate_image(config: Config, service: str, repository: Repository, *, dry_run: bool) -> str:
+    """The tag of the image that the gate's tasks run, which is in ECR then; "" when the gate needs none."""
+    if config.services[service].gate.from_ != "vpc":
+        return ""
+    context = gate_image.gate_context(config, service)
+    tag = gate_image.gate_tag(context)
+    _image(context, repository, (tag,), dry_run=dry_run)
+    return tag
 
 
 def _release_paths(config: Config, service: str, context: BuildContext) -> list[Path]:
@@ -135,7 +156,7 @@ def _check_requirements(context: BuildContext, on_progress: Callable[[str], None
 
 def _push_layers(context: BuildContext, repository: Repository, login: oci_registry.Registry, tag: str) -> str:
     oci_registry.refuse_remote(login)
-    image = oci_image(context.files)
+    image = oci_image(context.files, context.command)
     repository.on_progress(f"{len(context.files)} files in one layer of {len(image.layer.content)} bytes")
     oci_registry.push(login, repository.name, (image.layer, image.config), image.manifest, MANIFEST_TYPE, tag)
     return image.manifest.digest

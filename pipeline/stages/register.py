@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.aws.ecs import RELEASE_TAG, describe_task_definition, register_task_definition
+from pipeline.aws.ecs import RELEASE_TAG
 from pipeline.aws.session import Aws
+from pipeline.aws.tasks import register_once
 from pipeline.config import Config, Service
 from pipeline.results import Built, Published, TaskDefinition
 
@@ -23,17 +24,12 @@ def register(
     config: Config, aws: Aws, *, service: str, release_id: str, built: Built, published: Published,
     outputs: Mapping[str, str],
 ) -> TaskDefinition:  # fmt: skip
-    """A revision for this release: a new one, or the family's latest when it says exactly the same.
-
-    ECS has no idempotency token here, and each retry would make another revision.
-    """
+    """A revision for this release: a new one, or the family's latest when it says exactly the same."""
     request = task_definition_request(
         config, service=service, release_id=release_id, built=built, published=published, outputs=outputs
     )  # fmt: skip
-    latest = describe_task_definition(aws, request["family"])
-    if latest is None or not contains(latest, request):
-        latest = register_task_definition(aws, request)
-    return TaskDefinition(latest["taskDefinitionArn"], latest["family"], latest["revision"])
+    registered = register_once(aws, request)
+    return TaskDefinition(registered["taskDefinitionArn"], registered["family"], registered["revision"])
 
 
 def task_definition_request(
@@ -58,16 +54,6 @@ def task_definition_request(
             {"key": "onnxship:service", "value": service},
         ],
     }
-
-
-def contains(found: object, wanted: object) -> bool:
-    """Whether `found` says everything that `wanted` says; ECS adds defaults and sorts some lists."""
-    if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(contains(found.get(key), value) for key, value in wanted.items())
-    if isinstance(wanted, list):
-        same_length = isinstance(found, list) and len(found) == len(wanted)
-        return same_length and all(any(contains(entry, value) for entry in found) for value in wanted)  # type: ignore[attr-defined]
-    return found == wanted
 
 
 def _container(

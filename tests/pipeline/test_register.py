@@ -2,8 +2,9 @@
 
 import pytest
 
+from pipeline.aws.tasks import contains
 from pipeline.results import Built, Published
-from pipeline.stages.register import contains, register, task_definition_request
+from pipeline.stages.register import register, task_definition_request
 
 OUTPUTS = {
     "TaskRoleArn": "arn:aws:iam::123456789012:role/task",

@@ -174,9 +174,8 @@ def test_stopping_clears_what_a_killed_gate_left(config, account):
     """The test port is closed again, and production may scale out again, without waiting for the next gate."""
     moving = account.start(OTHER)
     moving.status, moving.at, moving.source, moving.hook = "IN_PROGRESS", 5, NEW, "AWAITING_ACTION"
-    tags = [{"Key": "onnxship:expires-at", "Value": "2099-01-01T00:00:00+00:00"}]
-    owner = {"Key": "onnxship:service", "Value": "svc"}
-    account.ingress = {"sgr-1": {"SecurityGroupRuleId": "sgr-1", "Tags": [*tags, owner]}}
+    tags = [{"Key": "onnxship:gate:svc", "Value": "2099-01-01T00:00:00+00:00"}]
+    account.ingress = {"sgr-1": {"SecurityGroupRuleId": "sgr-1", "Tags": tags}}
     account.scale_out_suspended = True
 
     back(config, account)

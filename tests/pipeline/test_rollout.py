@@ -104,9 +104,9 @@ def test_what_a_killed_run_left_open_is_closed_at_the_next_gate(config, world):
     ended = (world.clock.now() - timedelta(minutes=1)).isoformat()
     valid = (world.clock.now() + timedelta(hours=1)).isoformat()
     rules = {
-        "expired": {"onnxship:expires-at": ended, "onnxship:service": "other"},
-        "own": {"onnxship:expires-at": valid, "onnxship:service": "svc"},
-        "others": {"onnxship:expires-at": valid, "onnxship:service": "other"},
+        "expired": {"onnxship:gate:other": ended},
+        "own": {"onnxship:gate:svc": valid},
+        "others": {"onnxship:gate:other": valid},
         "production": {},
     }
     for rule_id, tags in rules.items():

@@ -1,0 +1,133 @@
+"""Where the gate's one-off tasks run, what they are, and how they find the load balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.aws import ecr
+from pipeline.aws.cloudformation import outputs
+from pipeline.aws.ec2 import load_balancer_addresses
+from pipeline.aws.ecs import describe_task_definition
+from pipeline.aws.session import Aws
+from pipeline.aws.tasks import register_once
+from pipeline.building.gate_image import COMMAND, gate_context, gate_tag
+from pipeline.config import Config, ExistingVpc
+from pipeline.errors import AwsError, UsageError
+
+CONTAINER = "gate"
+LOG_PREFIX = "gate"
+CPU, MEMORY_MIB = "1024", "2048"  # Locust is one process: a vCPU of its own, so that it measures the server, not itself
+USER = "10001:10001"
+SECRET = "ONNXSHIP_GATE_SECRET"  # noqa: S105 - the variable's name
+STACKS = ("registry", "network", "cluster", "runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class GatePlace:
+    """The stacks' outputs by name, and the subnets."""
+
+    config: Config
+    aws: Aws
+    service: str
+    values: Mapping[str, str]
+    subnets: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> str:
+        """An output. Raises UsageError when the stacks are older than these gates."""
+        try:
+            return self.values[name]
+        except KeyError:
+            raise UsageError(
+                f"No stack has the output {name}, which a gate in the VPC needs.",
+                "run `onnxship bootstrap`, then `onnxship deploy`; or set services.<name>.gate.from: runner",
+            ) from None
+
+    @property
+    def family(self) -> str:
+        """Of the gate's task definitions."""
+        return f"{self.config.project}-{self.config.environment_name}-{self.service}-gate"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        names = {"project": self.config.project, "environment": self.config.environment_name, "service": self.service}
+        return {f"onnxship:{key}": value for key, value in names.items()}
+
+    def task_definition(self) -> str:
+        """The ARN of the gate's task definition, whose image is this version's, else the last that there was.
+
+        Raises UsageError when no image of the gate was ever built.
+        """
+        tag = gate_tag(gate_context(self.config, self.service))
+        if digest := ecr.digest_of_tag(self.aws, self["RepositoryName"], tag):
+            request = task_definition_request(self, f"{self['RepositoryUri']}@{digest}")
+            return str(register_once(self.aws, request)["taskDefinitionArn"])
+        latest = describe_task_definition(self.aws, self.family)
+        if latest is None:
+            raise UsageError(
+                f"There is no image {tag} in {self['RepositoryName']} for the gate's task.",
+                "run `onnxship build`, which makes it; or set services.<name>.gate.from: runner",
+            )
+        return str(latest["taskDefinitionArn"])
+
+    def addresses(self) -> list[str]:
+        """The load balancer's private addresses where its name leads to others; else none."""
+        if self.config.edge.scheme == "internal":
+            return []
+        name = self["LoadBalancerFullName"]
+        if not (found := load_balancer_addresses(self.aws, name)):
+            raise AwsError(
+                f"EC2 shows no network interface of load balancer {name}.",
+                "run the same command again, or `onnxship doctor`",
+            )
+        return found
+
+
+def find_gate_place(config: Config, aws: Aws, service: str) -> GatePlace:
+    """The place of the service's gate."""
+    values: dict[str, str] = {}
+    for stack in STACKS:
+        values |= outputs(aws, config.stack_name(stack, service if stack == "runtime" else None))
+    vpc = config.network.vpc
+    own = vpc.private_subnets if isinstance(vpc, ExistingVpc) else values.get("PrivateSubnetIds", "").split(",")
+    return GatePlace(config, aws, service, values, tuple(own))
+
+
+def task_definition_request(place: GatePlace, image: str) -> dict[str, Any]:
+    """The RegisterTaskDefinition request: read-only root, /tmp as a volume, the header's secret from Secrets Manager."""
+    region = place.config.environment.region
+    values = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
+    container = {
+        "name": CONTAINER,
+        "image": image,
+        "command": list(COMMAND),
+        "essential": True,
+        "user": USER,
+        "readonlyRootFilesystem": True,
+        "linuxParameters": {"initProcessEnabled": True},
+        "mountPoints": [{"sourceVolume": "tmp", "containerPath": "/tmp", "readOnly": False}],  # noqa: S108
+        "environment": [{"name": name, "value": value} for name, value in sorted(values.items())],
+        "secrets": [{"name": SECRET, "valueFrom": place["GateSecretArn"]}],
+        "logConfiguration": {
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-group": place["LogGroupName"],
+                "awslogs-region": region,
+                "awslogs-stream-prefix": LOG_PREFIX,
+            },
+        },
+    }
+    return {
+        "family": place.family,
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": CPU,
+        "memory": MEMORY_MIB,
+        "runtimePlatform": {"cpuArchitecture": "X86_64", "operatingSystemFamily": "LINUX"},
+        "executionRoleArn": place["GateExecutionRoleArn"],
+        "taskRoleArn": place["GateTaskRoleArn"],
+        "volumes": [{"name": "tmp"}],
+        "containerDefinitions": [container],
+        "tags": [{"key": key, "value": value} for key, value in place.tags.items()],
+    }
