@@ -7,6 +7,8 @@ from pydantic import TypeAdapter
 from pipeline.aws.models import PinnedModel, fetch_model
 from pipeline.cli.options import Run
 from pipeline.deployment.follower import Gate
+from pipeline.deployment.gate_task import measure_in_vpc
+from pipeline.deployment.measuring import Measure, measure_here
 from pipeline.errors import UsageError
 from pipeline.results import GateResult, Published, Record, Target
 from pipeline.stages import golden as golden_stage
@@ -18,22 +20,37 @@ def golden_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
 
     def golden(target: Target) -> GateResult:
         return golden_stage.golden(
-            run.config, run.clock, service=run.service, target=target, release_id=release_id, model=model
-        )
+            run.config, service=run.service, target=target, release_id=release_id, model=model,
+            measure=measurer(run, release_id),
+        )  # fmt: skip
 
     return golden
 
 
-def load_gate(run: Run, release_id: str, model: PinnedModel) -> Gate:
-    """Locust as a gate."""
+def load_gate(run: Run, release_id: str, model: PinnedModel, *, against_live: bool = True) -> Gate:
+    """Locust as a gate. Its file of requests is read now: one that is missing must not wait for the gate."""
+    settings = run.config.services[run.service].gate
+    if not against_live:
+        settings = settings.model_copy(update={"against_live": None})
+    loadtest_stage.requests_of(run.config, settings.load)
 
     def loadtest(target: Target) -> GateResult:
         tested = loadtest_stage.loadtest(
-            run.config, service=run.service, target=target, model=model, release_id=release_id
-        )
+            run.config, service=run.service, target=target, model=model, release_id=release_id, gate=settings,
+            measure=measurer(run, release_id),
+        )  # fmt: skip
         return loadtest_stage.as_gate(tested)
 
     return loadtest
+
+
+def measurer(run: Run, release_id: str) -> Measure:
+    """What runs a gate's program: a task in the VPC, or this machine (`gate.from`)."""
+    if run.config.services[run.service].gate.from_ == "runner":
+        return measure_here
+    return measure_in_vpc(
+        run.config, run.aws, run.clock, service=run.service, run=release_id, tell=run.progress
+    )  # fmt: skip
 
 
 def fetch_published(run: Run, published: Published) -> PinnedModel:

@@ -12,6 +12,7 @@ from pipeline.building import git
 from pipeline.cli.gates import fetch_published, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
 from pipeline.cli.release import Release, opened
+from pipeline.config import AgainstLive
 from pipeline.deployment.place import find_place, ledger_of
 from pipeline.errors import GateRefused, UsageError
 from pipeline.results import Target, Verdict
@@ -145,12 +146,16 @@ def rollout(run: Run, release_id: str, dry_run: bool, yes: bool) -> None:
 @click.option(
     "--release", "release_id", metavar="ID", help="The release whose inputs are sent; the live one if left out."
 )
-@click.option("--kind", type=click.Choice(["predict", "infer"]), default="predict", help="Which route is called.")
-def loadtest(run: Run, url: str | None, release_id: str | None, kind: str) -> None:
-    """Send the configured load with Locust and judge it by services.<name>.gate.load.
+@click.option(
+    "--kind", type=click.Choice(["predict", "infer"]), help="Which route is called; gate.load.kind if left out."
+)
+@click.option("--against", metavar="URL", help="Compare with this listener as the gate does with production.")
+def loadtest(run: Run, url: str | None, release_id: str | None, kind: str | None, against: str | None) -> None:
+    """Send the configured load with Locust and judge it by services.<name>.gate.
 
     \b
     Example: onnxship loadtest --kind infer
+             onnxship loadtest --url http://candidate.example --against http://production.example
     """
     ledger = ledger_of(run.config, run.aws, run.service)
     current = ledger.current()
@@ -160,14 +165,21 @@ def loadtest(run: Run, url: str | None, release_id: str | None, kind: str) -> No
         raise UsageError(
             f"There is no release `{named or 'live'}` whose inputs could be sent.", "see `onnxship history`"
         )
-    target = Target(url or find_place(run.config, run.aws, run.service).production_url)
+    target = Target(url or find_place(run.config, run.aws, run.service).production_url, live_url=against or "")
     model = fetch_published(run, published_of(record))
-    tested = loadtest_stage.loadtest(run.config, service=run.service, target=target, model=model, kind=kind)
+    gate = run.config.services[run.service].gate
+    gate = gate.model_copy(
+        update={
+            "load": gate.load.model_copy(update={"kind": kind or gate.load.kind}),
+            "against_live": gate.against_live or AgainstLive(),  # `--against` asks for it, whatever the gate does
+        }
+    )
+    tested = loadtest_stage.loadtest(run.config, service=run.service, target=target, model=model, gate=gate)
     run.show(tested)
     if tested.verdict is not Verdict.PASS:
         raise GateRefused(
             f"The load test of {tested.url} ended as {tested.verdict}: {tested.reason}.",
-            "compare with services.<name>.gate.load in onnxship.yaml; `onnxship logs` shows the tasks' own lines",
+            "compare with services.<name>.gate in onnxship.yaml; `onnxship logs` shows the tasks' own lines",
         )
 
 

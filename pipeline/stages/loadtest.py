@@ -1,68 +1,125 @@
-"""Load-tests a listener with Locust, in a process of its own, and holds what it measured to the thresholds."""
+"""Load-tests a listener with Locust, in a process of its own, and judges what it measured.
+
+The load is held to the thresholds of `gate.load`. Where a release serves meanwhile, the same requests then go to both
+at one rate, in pairs, and the new one is held to what serves (`gate.against_live`).
+"""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
 from pipeline.aws.models import PinnedModel
-from pipeline.config import Config, Load
+from pipeline.config import Config, Gate, Load
 from pipeline.deployment.measuring import Job, Measure, measure_here
-from pipeline.judges import judge_load
-from pipeline.results import GateResult, LoadTested, Target
+from pipeline.errors import ConfigError
+from pipeline.judges import Arm, judge_beside_live, judge_load, words_on_shared_failures
+from pipeline.results import GateResult, LoadTested, Target, Verdict
 
 NAME = "load"
 WARMUP_S = 2
 GRACE_S = 60
+MAX_REQUESTS_BYTES = 16 * 1024 * 1024
+Measured = dict[str, Any]
+Numbers = dict[str, float | int | str]
 
 
 def loadtest(
     config: Config, *, service: str, target: Target, model: PinnedModel, release_id: str | None = None,
-    kind: str = "predict", load: Load | None = None, measure: Measure = measure_here,
+    gate: Gate | None = None, measure: Measure = measure_here,
 ) -> LoadTested:  # fmt: skip
     """Send the configured load to `target` and judge it; with `release_id` only that release may answer.
 
     `measure` runs Locust, here or in the VPC. An interruption ends the load at once.
     """
-    load = load or config.services[service].gate.load
-    return judged(measure(job(target, model, load, kind)), target.url, load, release_id)
+    gate = gate or config.services[service].gate
+    measured = measure(job(target, model, gate, requests_of(config, gate.load)))
+    return judged(measured, target, gate, release_id)
 
 
-def job(target: Target, model: PinnedModel, load: Load, kind: str) -> Job:
+def requests_of(config: Config, load: Load) -> bytes:
+    """The file of requests to send in place of the golden rows, checked line by line; empty when there is none."""
+    if load.requests is None:
+        return b""
+    path, key = config.file(load.requests), "services.<name>.gate.load.requests"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", f"correct {key} in onnxship.yaml") from error
+    if not content.strip() or len(content) > MAX_REQUESTS_BYTES:
+        said = "holds no requests" if not content.strip() else f"is larger than {MAX_REQUESTS_BYTES >> 20} MiB"
+        raise ConfigError(f"{path} {said}.", f"give {key} a file with one JSON body a line")
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            json.loads(line or b"null")
+        except ValueError as error:
+            raise ConfigError(
+                f"{path}, line {number}, is no JSON: {error}.", f"{key} takes one JSON body a line"
+            ) from error
+    return content
+
+
+def job(target: Target, model: PinnedModel, gate: Gate, requests: bytes = b"") -> Job:
     """The load test as a job: what Locust is told, and how long it may take."""
-    words = (
-        "--url", target.url, "--kind", kind, "--rps", str(load.rps), "--duration-s", str(load.duration_s),
+    load = gate.load
+    words = [
+        "--url", target.url, "--kind", load.kind, "--rps", str(load.rps), "--duration-s", str(load.duration_s),
         "--warmup-s", str(WARMUP_S),
-    )  # fmt: skip
-    return Job("loadtests", words, target, model, load.duration_s + WARMUP_S + GRACE_S)
+    ]  # fmt: skip
+    seconds = WARMUP_S + load.duration_s
+    if target.live_url and (beside := gate.against_live):
+        words += ["--against", target.live_url, "--against-rps", str(beside.rps)]
+        words += ["--against-s", str(beside.duration_s)]
+        seconds += WARMUP_S + beside.duration_s
+    files = {"requests": requests} if requests else {}
+    return Job("loadtests", tuple(words), target, model, seconds + GRACE_S, files)
 
 
-def judged(measured: dict[str, Any], url: str, load: Load, release_id: str | None) -> LoadTested:
-    """What the process measured, with the verdict."""
+def judged(measured: Measured, target: Target, gate: Gate, release_id: str | None) -> LoadTested:
+    """What the process measured, with the verdict of the thresholds and of the comparison."""
+    load, answers = gate.load, _all_answers(measured)
     verdict, reason = judge_load(
-        requests=measured["requests"], failures=measured["failures"], p99_ms=measured["p99_ms"],
-        statuses=measured["statuses"], releases=measured["releases"], release_id=release_id,
-        min_requests=load.min_requests, max_p99_ms=load.p99_ms, max_failure_ratio=load.max_failure_ratio,
-        first_failure=measured.get("first_failure") or "",
+        **answers, p99_ms=measured["p99_ms"], release_id=release_id, min_requests=load.min_requests,
+        max_p99_ms=load.p99_ms, max_failure_ratio=load.max_failure_ratio,
     )  # fmt: skip
+    numbers: Numbers = {}
+    if gate.against_live and "against" in measured:
+        new, live = _arm(measured["beside"]), _arm(measured["against"])
+        compared, said, numbers = judge_beside_live(
+            new, live, live_url=target.live_url, release_id=release_id, max_ratio=gate.against_live.max_latency_ratio
+        )
+        if verdict is Verdict.PASS:
+            verdict, reason = compared, f"{reason}; {said}" if compared is Verdict.PASS else said
+        else:
+            is_slow = measured["p99_ms"] > load.p99_ms and compared is not Verdict.INCONCLUSIVE
+            reason = "; ".join(filter(None, (reason, said if is_slow else words_on_shared_failures(new, live))))
     return LoadTested(
-        verdict=verdict,
-        reason=reason,
-        url=url,
-        requests=measured["requests"],
-        failures=measured["failures"],
-        rps=measured["rps"],
-        p50_ms=measured["p50_ms"],
-        p95_ms=measured["p95_ms"],
-        p99_ms=measured["p99_ms"],
-        duration_s=measured["duration_s"],
-        statuses=measured["statuses"],
-    )
+        verdict=verdict, reason=reason, url=target.url, requests=answers["requests"], failures=answers["failures"],
+        rps=measured["rps"], p50_ms=measured["p50_ms"], p95_ms=measured["p95_ms"], p99_ms=measured["p99_ms"],
+        duration_s=measured["duration_s"], statuses=answers["statuses"], against_live=numbers,
+    )  # fmt: skip
+
+
+def _all_answers(measured: Measured) -> Measured:
+    """Counts of all that the new release was asked, by the load and beside what serves."""
+    parts = [measured, measured["beside"]] if "beside" in measured else [measured]
+    failed = (part["first_failure"] for part in parts if part["first_failure"])
+    return {
+        **{key: sum(part[key] for part in parts) for key in ("requests", "failures")},
+        **{key: dict(sum((Counter(part[key]) for part in parts), Counter())) for key in ("statuses", "releases")},
+        "first_failure": next(failed, ""),
+    }
+
+
+def _arm(part: Measured) -> Arm:
+    return Arm(part["times_ms"], part["requests"], part["failures"], part["releases"], part["first_failure"])
 
 
 def as_gate(tested: LoadTested) -> GateResult:
     """The load test as one of the gates of a release."""
-    numbers: dict[str, float | int | str] = {
+    numbers: Numbers = {
         "requests": tested.requests, "failures": tested.failures, "rps": tested.rps, "p50_ms": tested.p50_ms,
         "p95_ms": tested.p95_ms, "p99_ms": tested.p99_ms, "duration_s": tested.duration_s,
     }  # fmt: skip
-    return GateResult(NAME, tested.verdict, tested.reason, numbers)
+    return GateResult(NAME, tested.verdict, tested.reason, numbers | tested.against_live)
