@@ -22,6 +22,8 @@ TIMEOUT_S = 3600.0
 # Nothing of these was ever used, or it is gone again: the stack can only be deleted.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
 LEFTOVERS = frozenset({"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "CREATE_FAILED", "ROLLBACK_FAILED", "DELETE_FAILED"})
+# https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-updating-stacks-continueupdaterollback.html
+STUCK = "UPDATE_ROLLBACK_FAILED"
 # What a release stands on, or what holds data.
 KEPT_TYPES = frozenset(
     {
@@ -85,6 +87,8 @@ class Stacks:
         if stack is None or stack.status == "DELETE_COMPLETE":
             return None
         _refuse_foreign(spec, stack)
+        if stack.status == STUCK:
+            raise self._stuck(stack, spec.region)
         if stack.status in LEFTOVERS:
             self.on_progress(f"{spec.name}: deleting what a failed creation left ({stack.status})")
             self.delete(stack.name, region=spec.region)
@@ -215,6 +219,8 @@ class Stacks:
         )
 
     def _failure(self, ended: Stack, region: str | None, seen: str) -> PipelineError:
+        if ended.status == STUCK:
+            return self._stuck(ended, region)
         events = cloudformation.events_after(self.aws, ended.id, seen, region=region)
         what = f"CloudFormation could not bring up {ended.name}: it is {ended.status}."
         details = first_failures(events) or tuple(filter(None, [ended.status_reason]))
@@ -226,6 +232,19 @@ class Stacks:
             code=ended.status,
             message="; ".join(details),
             details=details,
+        )
+
+    def _stuck(self, stack: Stack, region: str | None) -> StateUnknown:
+        """CloudFormation could neither go on nor back; nothing but continuing its rollback helps."""
+        events = cloudformation.events_after(self.aws, stack.id, "", region=region)
+        back = [n for n, event in enumerate(events) if event.status == "UPDATE_ROLLBACK_IN_PROGRESS"]
+        where = f" --region {region}" if region else ""
+        return StateUnknown(
+            f"Stack {stack.name} is {STUCK}: CloudFormation could not take its last update back either.",
+            f"put right what the lines above name, run `aws cloudformation continue-update-rollback --stack-name "
+            f"{stack.name}{where}` (with `--resources-to-skip` for what cannot be put right), then the same again",
+            details=first_failures(events[back[-1] :] if back else events)
+            or tuple(filter(None, [stack.status_reason])),
         )
 
 

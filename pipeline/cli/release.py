@@ -27,6 +27,7 @@ from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.deployment.strategy import note_on
 from pipeline.errors import AwsError, ConfigError, PipelineError, UsageError
 from pipeline.results import (
     Alarmed,
@@ -150,11 +151,9 @@ class Release:
             ) from error
 
     def gates(self) -> list[Gate]:
-        """Golden inputs, then Locust, on whatever target they are given."""
-        return [
-            golden_gate(self.run, self.id, self._model()),
-            load_gate(self.run, self.id, self._model()),
-        ]
+        """Golden inputs, then Locust, on whatever target they are given. Production itself is not loaded."""
+        golden = golden_gate(self.run, self.id, self._model())
+        return [golden, load_gate(self.run, self.id, self._model())] if self.run.settings.rollout.is_gated else [golden]
 
     def take_up(self) -> None:
         """ECS is right where the pointer disagrees: finish what an interrupted run left."""
@@ -170,7 +169,8 @@ class Release:
         built, published = self.result("build", Built), self.result("publish", Published)
         self.draft.note("fingerprint", {"sha256": fingerprint(self.run.config, self.run.service, built, published)})
         self.draft.note("durations_s", durations_s)
-        return self.close(Outcome.LIVE, "every gate passed")
+        note = note_on(self.run.settings.rollout.strategy)
+        return self.close(Outcome.LIVE, f"the check after its start passed. {note}" if note else "every gate passed")
 
     def close(self, outcome: Outcome, reason: str, **facts: Any) -> Record:
         """Write the record; a release that is live also gets its image tag, which lifecycle rules keep."""
@@ -224,6 +224,7 @@ class Release:
             on_progress=self.run.progress,
             intend=self.intend,
             on_gate=self._note_gate,
+            on_alarms=self._note_alarms,
         )
 
     def _create_service(self, definition: TaskDefinition) -> RolledOut:
@@ -260,6 +261,11 @@ class Release:
     def _note_gate(self, gate: GateResult) -> None:
         earlier = self.draft.content["results"].get("gates", {})
         self.draft.note("gates", earlier | {gate.name: asdict(gate)})
+
+    def _note_alarms(self, ringing: tuple[str, ...]) -> None:
+        """Whatever becomes of the release: ECS ignored these."""
+        if ringing:
+            self.draft.note("alarms_in_alarm_before", {"names": ringing})
 
     def _gates_of_live(self) -> list[Gate]:
         """For a deployment of what serves already: its own golden inputs."""

@@ -20,6 +20,7 @@ from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.deployment.strategy import note_on
 from pipeline.errors import ConfigError, GateRefused, UsageError
 from pipeline.results import (
     Aborted,
@@ -77,8 +78,8 @@ def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes
 
 
 def _ship(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
-    committed_at = git.committed_at(run.config.directory)
-    ledger_of(run.config, run.aws, run.service).refuse_older(committed_at)
+    sha, committed_at = git.identify(run.config.directory, []).sha, git.committed_at(run.config.directory)
+    ledger_of(run.config, run.aws, run.service).refuse_older(sha, committed_at)
     chosen = release_id or _new_id(run)
     watch = Stopwatch(run)
     with opened(run, chosen, "onnxship ship", committed_at=committed_at) as release:
@@ -115,6 +116,7 @@ def _shipped(
         stages=rolled_out.stages,
         durations_s=watch.durations_s,
         duration_s=watch.total_s,
+        note=rolled_out.note,
     )
 
 
@@ -204,10 +206,16 @@ def _plan(run: Run, release_id: str | None, allow_dirty: bool) -> Plan:
         model_sha256=published.model_sha256,
         model_is_there=published.reused,
         quality=published.quality,
-        gates=() if live else ("golden", "load"),
+        gates=() if live else _gates_of(run),
         bake_minutes=0 if live else run.settings.rollout.bake_minutes,
         stacks=(*foundation.stacks, *alarmed.stacks, *service.stacks),
+        strategy="" if live else run.settings.rollout.strategy,
+        note="" if live else note_on(run.settings.rollout.strategy),
     )
+
+
+def _gates_of(run: Run) -> tuple[str, ...]:
+    return ("golden", "load") if run.settings.rollout.is_gated else ("golden",)
 
 
 @click.command()
@@ -234,7 +242,8 @@ def rollback(run: Run, release: str | None, full_gate: bool, dry_run: bool, yes:
         model = fetch_published(run, published_of(record))
         serves = record.serves or record.release_id
         gates = [golden_gate(run, serves, model)]
-        return [*gates, load_gate(run, serves, model)] if full_gate else gates
+        # What serves is what one wants to get away from: it is no measure.
+        return [*gates, load_gate(run, serves, model, against_live=False)] if full_gate else gates
 
     reverted = rollback_stage.rollback(
         run.config,

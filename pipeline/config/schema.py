@@ -216,9 +216,12 @@ class Rollout(Section):
         """
         return 200 if self.is_gated else max(150, math.ceil(100 * (tasks + 1) / tasks))
 
-    def at_once(self) -> Rollout:
-        """The same with all of the traffic in one step and no bake, for going back to what has proved itself."""
-        strategy = "BLUE_GREEN" if self.is_gated else "ROLLING"
+    def at_once(self, live_strategy: str) -> Rollout:
+        """All of the traffic in one step and no bake, for going back to what has proved itself.
+
+        By the strategy that the service has, whatever was written here since: going back waits for no `deploy`.
+        """
+        strategy = "ROLLING" if live_strategy == "ROLLING" else "BLUE_GREEN"
         return self.model_copy(update={"strategy": strategy, "canary": None, "linear": None, "bake_minutes": 0})
 
 

@@ -32,22 +32,24 @@ SLACK_S = 5400  # hook (30 min at most), drain, clean-up
 
 def switch(
     config: Config, aws: Aws, clock: Clock, gates: Sequence[Gate], *,
-    service: str, task_definition_arn: str, image_digest: str, rollout: Rollout,
+    service: str, task_definition_arn: str, image_digest: str, at_once: bool = False,
     tell: Callable[[str], None] = ignore, intend: Callable[[str], None] = ignore,
     on_gate: Callable[[GateResult], None] = ignore, on_alarms: Callable[[tuple[str, ...]], None] = ignore,
 ) -> RolledOut:  # fmt: skip
     """Deploy the task definition, gate it on the test listener, and wait until ECS has finished.
 
     ROLLING has no test listener: the gates ask production, once it reaches the new tasks alone. A deployment of the
-    same task definition that an interrupted run left is taken up. `on_alarms` hears which rollback alarms ring before
-    the start. Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another release's deployment
+    same task definition that an interrupted run left is taken up. `at_once` leaves out steps and bake, for going back.
+    `on_alarms` hears which rollback alarms ring before the start. Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another release's deployment
     runs.
     """
     place = find_place(config, aws, service)
     follower = Follower(
         aws, clock, place, wanted(config, service, task_definition_arn, image_digest), gates, tell, intend, on_gate
     )  # fmt: skip
-    live, ringing = _guarded(aws, place, rollout, tell)
+    live, rollout = _existing(aws, place), config.services[service].rollout
+    rollout = rollout.at_once(live.strategy) if at_once else rollout
+    ringing = _guard(aws, place, live, rollout, tell)
     on_alarms(ringing)
     known = frozenset(arn for arn, _ in list_deployments(aws, place.cluster, place.service))
     follower.deployment_arn = _own_running(aws, place, task_definition_arn)
@@ -159,18 +161,21 @@ def limit_s(rollout: Rollout) -> float:
     return rollout.start_deadline_s + (rollout.shift_minutes + rollout.bake_minutes) * 60 + SLACK_S
 
 
-def _guarded(
-    aws: Aws, place: Place, rollout: Rollout, tell: Callable[[str], None]
-) -> tuple[Service, tuple[str, ...]]:  # fmt: skip
-    """The service as it is, and which of its rollback alarms ring already.
+def _guard(aws: Aws, place: Place, service: Service, rollout: Rollout, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Which of the service's rollback alarms ring already.
 
-    Raises GateRefused when nothing would gate or watch its new release.
+    Raises GateRefused when nothing would gate or watch its new release, or a change to ROLLING is not prepared.
     """
-    service = _existing(aws, place)
     if not service.rollback_alarms:
         raise GateRefused(
             f"Service {service.name} has no rollback alarms: after production shifts nothing would watch the release.",
             f"run `onnxship deploy {place.options}`, which sets them",
+        )
+    if not rollout.is_gated and service.strategy != "ROLLING":
+        raise GateRefused(
+            f"Service {service.name} is still deployed by {service.strategy}; ROLLING replaces tasks in the target group "
+            "that serves, and the service must name that one first.",
+            f"run `onnxship deploy {place.options}`, which changes both",
         )
     if rollout.is_gated and GATE_STAGE not in service.hook_stages:
         raise GateRefused(
@@ -186,7 +191,7 @@ def _guarded(
     # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html
     if ringing := tuple(name for name, state in states.items() if state == "ALARM"):
         tell(f"WARNING: in ALARM before the deployment starts, so ECS will not roll back on them: {', '.join(ringing)}")
-    return service, ringing
+    return ringing
 
 
 def _existing(aws: Aws, place: Place) -> Service:

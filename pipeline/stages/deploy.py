@@ -15,6 +15,7 @@ from pipeline.aws import cloudformation, ecs, elbv2
 from pipeline.aws.cloudformation import Stack
 from pipeline.aws.session import Aws
 from pipeline.config import Config, ExistingVpc
+from pipeline.deployment.live import live_revision_of
 from pipeline.errors import ConfigError, Locked, StateUnknown
 from pipeline.results import Deployed, StackChange
 from pipeline.stacks import Stacks
@@ -67,7 +68,8 @@ def deploy_service(
     its live task definition and weights. Raises Locked while a deployment runs and there is something to change,
     StateUnknown when the weights are others afterwards.
     """
-    timeout_s = stacks.TIMEOUT_S + config.services[service].rollout.bake_minutes * 60
+    rollout = config.services[service].rollout
+    timeout_s = stacks.TIMEOUT_S + (rollout.shift_minutes + rollout.bake_minutes) * 60
     work = Stacks(aws, clock, config.poll_interval_s, on_progress, follow, timeout_s)
     first = {"TaskDefinitionArn": task_definition_arn}
     if dry_run:
@@ -154,7 +156,7 @@ def live_values(aws: Aws, stack: Stack) -> dict[str, str]:
     production = elbv2.rule_weights(aws, outputs["ProductionRuleArn"])
     test = elbv2.rule_weights(aws, outputs["TestRuleArn"])
     return {
-        "TaskDefinitionArn": service.task_definition,
+        "TaskDefinitionArn": live_revision_of(aws, _cluster(stack), outputs["ServiceName"]).task_definition_arn,
         "BlueWeight": str(production.get(blue, 0)),
         "GreenWeight": str(production.get(green, 0)),
         "TestBlueWeight": str(test.get(blue, 0)),

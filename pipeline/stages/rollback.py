@@ -6,33 +6,27 @@ While the old tasks still run, going back needs neither S3 nor an image pull: on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from pipeline.aws.ecs import (
-    RUNNING_STATUSES,
-    Deployment,
-    describe_deployment,
-    describe_revision,
-    describe_task_definition,
-    list_deployments,
-    release_of,
-    stop_deployment,
-)
+from pipeline.aws.ecs import Deployment, describe_revision, describe_task_definition, release_of
 from pipeline.aws.ledger import Ledger, outcome_of
 from pipeline.aws.lock import Lease, acquire
 from pipeline.aws.registry import image_exists
 from pipeline.aws.session import Aws
 from pipeline.config import Config
-from pipeline.deployment.access import clear_gate
 from pipeline.deployment.follower import Gate, ignore
 from pipeline.deployment.live import LiveRevision, live_revision, serving_revision
-from pipeline.deployment.place import Place, artifact_bucket, find_place, ledger_of, lock_place
+from pipeline.deployment.place import Place, find_place, ledger_of, lock_place
+from pipeline.deployment.settling import Interference, Settling
+from pipeline.deployment.strategy import note_on
+from pipeline.deployment.stopping import running_deployment, stop_running
+from pipeline.deployment.strategy import note_on
 from pipeline.deployment.switch import switch
-from pipeline.errors import AwsError, PipelineError, StateUnknown, UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.results import GateResult, Outcome, Record, Reverted, RollbackPlan, RolledOut
-from pipeline.waiting import Clock, wait_until
+from pipeline.waiting import Clock
 
-STOP_TIMEOUT_S = 1800
+COMMAND = "onnxship rollback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +48,10 @@ def rollback(
     pre-empted: its next change is refused, and its name is in the result. Raises UsageError for an unknown release.
     """
     place = find_place(config, aws, service)
-    began_s = clock.monotonic()
     event_id = f"{clock.now():%Y%m%d-%H%M%S}-rollback"
+    back = _Return(config, aws, clock, place, service, event_id, who, on_progress, on_gate, clock.monotonic())
     stopped = stop_running(aws, clock, place, interval_s=config.poll_interval_s, on_progress=on_progress)
-    if stopped and to is None:
-        live = live_revision(aws, place)
-        note = _record_stop(config, aws, clock, service, event_id, who, stopped, live)
-        return Reverted(
-            event_id=event_id, how="stopped-deployment", serves=release_of(aws, live.task_definition_arn),
-            replaced=_release_of(aws, stopped),
-            task_definition_arn=live.task_definition_arn, image_digest=live.image_digest, deployment_arn=stopped.arn,
-            gates=(), stages=(), duration_s=round(clock.monotonic() - began_s, 3), ledger_note=note,
-        )  # fmt: skip
-    return _Return(config, aws, clock, place, service, event_id, who, on_progress, on_gate).run(to, gates_for)
+    return back.from_stopped(stopped) if stopped and to is None else back.by_deployment(stopped, to, gates_for)
 
 
 def plan_rollback(
@@ -77,7 +62,7 @@ def plan_rollback(
     Raises UsageError when it could not be done.
     """
     place = find_place(config, aws, service)
-    running = _running(aws, place)
+    running = running_deployment(aws, place)
     live = live_revision(aws, place)
     ledger = ledger_of(config, aws, service)
     if running and to is None:
@@ -99,70 +84,13 @@ def plan_rollback(
         to_release=record.serves or record.release_id, how="nothing: it serves already" if is_live else "deploy",
         task_definition_arn=record.task_definition_arn, image_digest=record.image_digest, image_is_there=True,
         model_sha256=model_sha256_of(record), gates=() if is_live else gates,
+        note="" if is_live else note_on(config.services[service].rollout.strategy),
     )  # fmt: skip
-
-
-def stop_running(
-    aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
-) -> Deployment | None:
-    """Stop the deployment that runs or bakes and wait until production is back; None when none runs (any more).
-
-    Also what `abort` does. What a killed run's gate left behind is cleared. Raises StateUnknown when ECS could not go
-    back.
-    """
-    stopped = _stop_running(aws, clock, place, interval_s, on_progress)
-    try:
-        clear_gate(aws, clock, place)
-    except AwsError as error:
-        on_progress(f"what an earlier gate left open could not be cleared: {error.what}")
-    return stopped
-
-
-def _stop_running(
-    aws: Aws, clock: Clock, place: Place, interval_s: float, on_progress: Callable[[str], None]
-) -> Deployment | None:  # fmt: skip
-    deployment = _running(aws, place)
-    if deployment is None:
-        return None
-    arn = deployment.arn
-    on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
-    if deployment.status in ("PENDING", "IN_PROGRESS"):
-        _stop(aws, arn)
-    ended = wait_until(
-        lambda: _ended(aws, arn), clock=clock, timeout_s=STOP_TIMEOUT_S, interval_s=interval_s,
-        on_timeout=lambda: StateUnknown(
-            f"Deployment {arn} has not stopped after {STOP_TIMEOUT_S} s.", f"see `onnxship status {place.options}`"
-        ),
-    )  # fmt: skip
-    if ended.status == "SUCCESSFUL":
-        on_progress(f"deployment {arn} had finished before it could be stopped")
-        return None
-    if ended.status != "ROLLBACK_SUCCESSFUL":
-        raise StateUnknown(
-            f"Deployment {arn} ended as {ended.status}: {ended.rollback_reason or ended.status_reason or 'no reason'}.",
-            f"look what runs: `onnxship status {place.options}`",
-        )
-    return ended
-
-
-def _running(aws: Aws, place: Place) -> Deployment | None:
-    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
-    deployment = describe_deployment(aws, running[0][0]) if running else None
-    return None if deployment is None or deployment.has_ended else deployment
-
-
-def _stop(aws: Aws, arn: str) -> None:
-    """Ask ECS to go back; that the deployment ended just before is no error."""
-    try:
-        stop_deployment(aws, arn)
-    except AwsError:
-        if _ended(aws, arn) is None:
-            raise
 
 
 @dataclass(frozen=True)
 class _Return:
-    """A deployment of a recorded release, under the lock, with a record of its own."""
+    """The way back, under the lock, with a record of its own."""
 
     config: Config
     aws: Aws
@@ -173,20 +101,29 @@ class _Return:
     who: Who
     on_progress: Callable[[str], None]
     on_gate: Callable[[GateResult], None]
+    began_s: float
 
-    def run(self, to: str | None, gates_for: Callable[[Record], Sequence[Gate]]) -> Reverted:
-        began_s = self.clock.monotonic()
+    def from_stopped(self, stopped: Deployment) -> Reverted:
+        """Production is back already; the ledger hears of it if S3 answers at once."""
+        live = live_revision(self.aws, self.place)
+        note, preempted = self._write_down(stopped, live)
+        return Reverted(
+            event_id=self.event_id, how="stopped-deployment", serves=release_of(self.aws, live.task_definition_arn),
+            replaced=_release_of(self.aws, stopped), task_definition_arn=live.task_definition_arn,
+            image_digest=live.image_digest, deployment_arn=stopped.arn, gates=(), stages=(),
+            duration_s=self._duration_s, preempted=preempted, ledger_note=note,
+        )  # fmt: skip
+
+    def by_deployment(
+        self, stopped: Deployment | None, to: str | None, gates_for: Callable[[Record], Sequence[Gate]]
+    ) -> Reverted:
+        """A deployment of the release `to`, or of the one before what serves."""
         ledger = ledger_of(self.config, self.aws, self.service)
         if found := self._target(ledger, to):
             _check_usable(self.config, self.aws, found)
-        lease = acquire(
-            self.aws, lock_place(self.config, self.aws, self.service),
-            holder=self.who.name, run_url=self.who.run_url, command="onnxship rollback", preempt=True,
-        )  # fmt: skip
-        preempted = lease.preempted.description if lease.preempted else ""
-        if preempted:
-            self.on_progress(f"the run of {preempted} was pre-empted: its next change will be refused")
+        lease = self._take_lock(self.aws)
         with lease.kept_alive():
+            self._settle(ledger, lease, stopped)
             record = found or self._repaired_target(ledger)
             replaced = current.release_id if (current := ledger.current()) else ""
             rolled_out = self._deploy(ledger, lease, record, gates_for(record))
@@ -197,8 +134,54 @@ class _Return:
             image_digest=record.image_digest,
             deployment_arn=rolled_out.deployment_arn if rolled_out else "",
             gates=rolled_out.gates if rolled_out else (), stages=rolled_out.stages if rolled_out else (),
-            duration_s=round(self.clock.monotonic() - began_s, 3), preempted=preempted,
+            duration_s=self._duration_s, preempted=_preempted(lease), note=rolled_out.note if rolled_out else "",
         )  # fmt: skip
+
+    @property
+    def _duration_s(self) -> float:
+        return round(self.clock.monotonic() - self.began_s, 3)
+
+    def _take_lock(self, aws: Aws) -> Lease:
+        place = lock_place(self.config, aws, self.service)
+        lease = acquire(aws, place, holder=self.who.name, run_url=self.who.run_url, command=COMMAND, preempt=True)
+        if lease.preempted:
+            self.on_progress(f"the run of {_preempted(lease)} was pre-empted: its next change will be refused")
+        return lease
+
+    def _settle(self, ledger: Ledger, lease: Lease, stopped: Deployment | None) -> None:
+        """What the pre-empted run began in its last moment is stopped too; then what has ended is written down."""
+        latest = stop_running(
+            self.aws, self.clock, self.place, interval_s=self.config.poll_interval_s, on_progress=self.on_progress
+        )
+        deployment = latest or stopped
+        by = Interference(
+            f"{self.who.name} stopped it with `{COMMAND}`", deployment.arn if deployment else "",
+            lease.preempted.fence if lease.preempted else 0,
+        )  # fmt: skip
+        for line in Settling(ledger.aws, ledger, self.place, self.clock.now().isoformat(), by=by).settle():
+            self.on_progress(line)
+
+    def _write_down(self, stopped: Deployment, live: LiveRevision) -> tuple[str, str]:
+        """What could not be written, if anything, and whose run was pre-empted. A failure here is only said."""
+        aws, preempted = self.aws.briefly(), ""
+        try:
+            ledger = ledger_of(self.config, aws, self.service)
+            lease = self._take_lock(aws)
+            preempted = _preempted(lease)
+            with lease.kept_alive():
+                self._settle(ledger, lease, stopped)
+                current = ledger.current()
+                if current is None or current.task_definition_arn != live.task_definition_arn:
+                    return "the pointer does not name what serves; the next `onnxship ship` puts that right", preempted
+                ledger.add_event(
+                    self.event_id, f"{self.who.name} stopped deployment {stopped.arn}", serves=current,
+                    at=self.clock.now().isoformat(), deployment_arn=stopped.arn, who=self.who.name,
+                    run_url=self.who.run_url,
+                )  # fmt: skip
+        except PipelineError as error:
+            later = "the next ship, rollback or abort writes it down"
+            return f"production is back, but it could not be recorded: {error.what} ({later})", preempted
+        return "", preempted
 
     def _target(self, ledger: Ledger, to: str | None) -> Record | None:
         """What to go back to; None while the pointer names another release than serves, as a killed run leaves it."""
@@ -222,7 +205,7 @@ class _Return:
             self.event_id, event="rollback", started_at=self.clock.now().isoformat(), who=self.who.name,
             run_url=self.who.run_url, serves=record.serves or record.release_id, git_sha=record.git_sha,
             committed_at=record.committed_at, image_digest=record.image_digest,
-            task_definition_arn=record.task_definition_arn,
+            task_definition_arn=record.task_definition_arn, fence=lease.fence,
         )  # fmt: skip
 
         def intend(what: str) -> None:
@@ -239,7 +222,7 @@ class _Return:
             rolled_out = switch(
                 self.config, self.aws, self.clock, gates, service=self.service,
                 task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
-                rollout=self.config.services[self.service].rollout.at_once(),
+                at_once=True,
                 tell=self.on_progress, intend=intend, on_gate=self.on_gate,
             )  # fmt: skip
         except PipelineError as error:
@@ -247,6 +230,7 @@ class _Return:
                 close(outcome, error.what)
             raise
         lease.confirm()
+        draft.note("rollout", asdict(rolled_out))
         close(Outcome.LIVE, f"rolled back by {self.who.name}", deployment_arn=rolled_out.deployment_arn)
         return rolled_out
 
@@ -274,34 +258,11 @@ def model_sha256_of(record: Record) -> str:
     return str((record.results.get("publish") or {}).get("model_sha256", ""))
 
 
-def _ended(aws: Aws, arn: str) -> Deployment | None:
-    deployment = describe_deployment(aws, arn)
-    return deployment if deployment and deployment.has_ended else None
+def _preempted(lease: Lease) -> str:
+    return lease.preempted.description if lease.preempted else ""
 
 
 def _release_of(aws: Aws, deployment: Deployment) -> str:
     """The release that a deployment was to bring, or the deployment's ARN when its task definition does not say."""
     revision = describe_revision(aws, deployment.target_revision)
     return (release_of(aws, revision.task_definition) if revision else "") or deployment.arn
-
-
-def _record_stop(
-    config: Config, aws: Aws, clock: Clock, service: str, event_id: str, who: Who, stopped: Deployment,
-    live: LiveRevision,
-) -> str:  # fmt: skip
-    """Write down that a deployment was stopped; production is back already, so a failure here is only said."""
-    try:
-        ledger = Ledger(aws, artifact_bucket(config, aws), config.environment_name, service)
-        current = ledger.current()
-        if current is None or current.task_definition_arn != live.task_definition_arn:
-            return "the pointer does not name what serves; the next `onnxship ship` puts that right"
-        now = clock.now().isoformat()
-        draft = ledger.open_draft(
-            event_id, event="rollback", started_at=now, who=who.name, run_url=who.run_url, serves=current.release_id,
-            git_sha=current.git_sha, committed_at=current.committed_at, image_digest=live.image_digest,
-            task_definition_arn=live.task_definition_arn, deployment_arn=stopped.arn,
-        )  # fmt: skip
-        ledger.close(draft, Outcome.LIVE, f"{who.name} stopped deployment {stopped.arn}", finished_at=now)
-    except PipelineError as error:
-        return f"production is back, but it could not be recorded: {error.what}"
-    return ""

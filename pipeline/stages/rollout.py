@@ -43,7 +43,7 @@ def rollout(
     return switch(
         config, aws, clock, gates,
         service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
-        rollout=settings, tell=on_progress, intend=intend, on_gate=on_gate, on_alarms=on_alarms,
+        tell=on_progress, intend=intend, on_gate=on_gate, on_alarms=on_alarms,
     )  # fmt: skip
 
 
