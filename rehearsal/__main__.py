@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rehearsal import processes, state
 from rehearsal.context import Settings
+from rehearsal.limits import ENGINES as LIMITS
 from rehearsal.supervisor import ending_signals, run
 from rehearsal.unusable import UNWRITABLE, Unusable, unwritable
 
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument("--account", required=True)
     begin.add_argument("--region", required=True)
     begin.add_argument("--seconds-per-minute", type=float, default=2.0, help="real seconds per AWS minute")
-    begin.add_argument("--engine", choices=["process"], default="process", help="what a task is")
+    begin.add_argument("--engine", choices=list(LIMITS), default="process", help="what a task is")
     begin.add_argument("--reserve-port", type=int, action="extend", nargs="+", default=[], help="keep for a listener")
     begin.add_argument(
         "--assume", action="append", default=[], metavar="NAME=VALUE", help="settle what AWS's documents leave open"
@@ -109,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _clear_leftovers(state_dir: Path) -> None:
-    from rehearsal.ecs.processes import clear_leftovers  # moto comes with it: a second that the other commands save
+    from rehearsal.ecs.engines import leftovers  # moto comes with it: a second that the other commands save
 
-    clear_leftovers(state_dir)
+    leftovers.clear(state_dir)
 
 
 def _fail(what: str, remedy: str, code: int = USAGE) -> int:

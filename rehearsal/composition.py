@@ -43,7 +43,7 @@ class Composition:
         self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
         for part in self.parts:
             part.install()
-        self.api = ApiServer(context.outages)
+        self.api = ApiServer(context.outages, context.names)
         self._add_pages()
 
     def _add_pages(self) -> None:

@@ -76,6 +76,8 @@ class Context:
     outages: Outages = field(default_factory=Outages)
     endpoint: str = ""
     registry: str = ""
+    names: set[str] = field(default_factory=set)
+    """Addresses of this machine, beside loopback's, under which the tasks reach the endpoint."""
     reserved: dict[int, socket.socket] = field(default_factory=dict)
     """Sockets bound, not listening, to the ports kept free for the load balancer's listeners."""
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,12 +23,13 @@ OWN = "/_rehearsal/"
 class FrontDoor:
     """A WSGI application: own pages by method and name, AWS for all the rest, and nothing but loopback names.
 
+    `names`: under these, too, it is AWS, but has no own pages: they are for tasks, which may not steer the rehearsal.
     A page takes the request's JSON (None without a body) and gives JSON; a str goes out as it is. ValueError is the
     caller's mistake (400).
     """
 
-    def __init__(self, aws: Callable[..., Iterable[bytes]]) -> None:
-        self._aws = aws
+    def __init__(self, aws: Callable[..., Iterable[bytes]], names: Collection[str] = ()) -> None:
+        self._aws, self._names = aws, names
         self._pages: dict[tuple[str, str], Callable[[Any], Any]] = {}
 
     def add(self, method: str, name: str, page: Callable[[Any], Any]) -> None:
@@ -36,10 +37,11 @@ class FrontDoor:
         self._pages[method, name] = page
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not is_loopback(environ.get("HTTP_HOST", "")):
+        host, is_own = environ.get("HTTP_HOST", ""), environ.get("PATH_INFO", "").startswith(OWN)
+        if not is_loopback(host) and (is_own or name_of(host) not in self._names):
             # A name that another machine or a web page chose must not reach the local AWS (DNS rebinding).
             answer = _json({"error": "The local AWS answers to loopback names only."}, 403)
-        elif environ.get("PATH_INFO", "").startswith(OWN):
+        elif is_own:
             answer = self._own(Request(environ))
         else:
             return self._aws(environ, start_response)
@@ -92,9 +94,9 @@ class WhileUp:
 class ApiServer:
     """moto behind the front door, answering in threads on a free loopback port."""
 
-    def __init__(self, outages: Outages) -> None:
+    def __init__(self, outages: Outages, names: Collection[str] = ()) -> None:
         self.gaps = NotRehearsed(Dispatcher(create_backend_app))
-        self.door = FrontDoor(WhileUp(self.gaps, outages))
+        self.door = FrontDoor(WhileUp(self.gaps, outages), names)
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -113,9 +115,14 @@ class ApiServer:
             self._thread.join()
 
 
+def name_of(host: str) -> str:
+    """A host header without its port."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
 def is_loopback(host: str) -> bool:
     """True for 127.0.0.0/8, ::1, localhost and names below it, with or without a port."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = name_of(host)
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

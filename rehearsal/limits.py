@@ -16,7 +16,20 @@ ALWAYS = (
     "Cost alarms see injected numbers only: there is no billing data, and budgets are stored, never evaluated.",
     "Security groups, subnets, NAT, VPC endpoints, TLS, WAF, HTTP/2 and real DNS are recorded, not enforced.",
 )
-PROCESS = ("An image must be for linux/amd64, yet its tasks are processes of this machine's own architecture.",)
+ENGINES = {
+    "process": (
+        "An image must be for linux/amd64, yet its tasks are processes of this machine's own architecture.",
+        "The image's base system, user, read-only root and Linux capabilities are not used: its command runs in this"
+        " machine's Python.",
+        "CPU limits are not enforced. Memory is looked at twice a second: what rises and falls faster is not seen.",
+    ),
+    "docker": (
+        "Containers share this machine's kernel and its CPUs by shares; Fargate gives each task a machine of its own.",
+        "In a task of several containers each may use the task's memory by itself; on Fargate all of them together.",
+        "There is no task metadata endpoint, and a task's role is fixed credentials.",
+        "Containers reach whatever this machine reaches: a bridge network has no security groups.",
+    ),
+}
 
 
 def sentences(settings: Settings) -> list[str]:
@@ -24,4 +37,4 @@ def sentences(settings: Settings) -> list[str]:
     clock = (
         f"One AWS minute of bake time, traffic steps and alarm periods takes {settings.seconds_per_minute:g} s here.",
     )
-    return [*ALWAYS, *clock, *(PROCESS if settings.engine == "process" else ())]
+    return [*ALWAYS, *clock, *ENGINES[settings.engine]]

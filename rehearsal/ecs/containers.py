@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rehearsal.context import LOOPBACK
+from rehearsal.context import LOOPBACK, Settings
 from rehearsal.ecs.images import Image
 
 # Needed to run this machine's interpreter at all; nothing else of the rehearsal's own environment gets through.
@@ -67,6 +67,7 @@ def directory_of(image: Image, root: Path) -> Path:
 
 def root_of(container: dict[str, Any], image: Image, task_directory: Path) -> Path:
     """The image's files: shared when the container's root is read-only, the task's own copy when it is not."""
+    assert image.root is not None
     if container.get("readonlyRootFilesystem"):
         return image.root
     copy = task_directory / "root" / str(container["name"])
@@ -118,6 +119,20 @@ def environment_of(
     if "/tmp" in mounts:  # noqa: S108 - a path inside the container
         given["TMPDIR"] = str(mounts["/tmp"])  # noqa: S108
     return {**{name: os.environ[name] for name in FROM_HOST if name in os.environ}, **given, "PATH": os.environ["PATH"]}
+
+
+def aws_environment(settings: Settings, endpoint: str) -> dict[str, str]:
+    """What points a container's AWS SDK at this rehearsal, and at nothing else."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_ACCESS_KEY_ID": "rehearsal",
+        "AWS_SECRET_ACCESS_KEY": "rehearsal",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }
 
 
 def _mounted(value: str, mounts: dict[str, Path]) -> str:

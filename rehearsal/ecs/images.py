@@ -37,11 +37,11 @@ class CannotPull(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """An image on this machine: the digest of its manifest, its configuration, its extracted files."""
+    """An image: the digest of its manifest, its configuration, and where its extracted files are, if they are."""
 
     digest: str
     config: dict[str, Any]
-    root: Path
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class Images:
         """The image of a container definition; with a known `digest` that exact one, from the cache if it is there."""
         if digest and (cached := self._cached(digest)):
             return cached
-        reference = Reference.parse(text)
-        if reference.registry != self._context.registry:
-            raise CannotPull(f"failed to resolve ref {text}: {reference.registry} is not the rehearsal's registry")
+        reference = self._own(text)
         lock = self._locks.setdefault(f"{reference.repository}@{digest or reference.name}", asyncio.Lock())
         async with lock, aiohttp.ClientSession(headers=await self._authorization()) as session:
             try:
@@ -85,6 +83,24 @@ class Images:
                 raise CannotPull(f"failed to resolve ref {text}: {error}") from error
             except OSError as error:
                 raise CannotPull(f"failed to register layer: {error}") from error
+
+    async def resolve(self, text: str, digest: str | None = None) -> Image:
+        """The same image without its files."""
+        reference = self._own(text)
+        async with aiohttp.ClientSession(headers=await self._authorization()) as session:
+            try:
+                found, manifest = await self._manifest(session, reference, digest or reference.name, text)
+                config = json.loads(await self._blob(session, reference, manifest["config"]["digest"]))
+            except aiohttp.ClientError as error:
+                raise CannotPull(f"failed to resolve ref {text}: {error}") from error
+        _refuse_other_platforms(config)
+        return Image(found, config)
+
+    def _own(self, text: str) -> Reference:
+        reference = Reference.parse(text)
+        if reference.registry != self._context.registry:
+            raise CannotPull(f"failed to resolve ref {text}: {reference.registry} is not the rehearsal's registry")
+        return reference
 
     async def _pull(self, session: aiohttp.ClientSession, reference: Reference, name: str, text: str) -> Image:
         digest, manifest = await self._manifest(session, reference, name, text)

@@ -15,8 +15,8 @@ from typing import Any
 from rehearsal.context import Context
 from rehearsal.ecs.clock import Clock
 from rehearsal.ecs.deployments import Rollout
+from rehearsal.ecs.engines.contract import Engine
 from rehearsal.ecs.guards import count_failure, count_healthy
-from rehearsal.ecs.images import Images
 from rehearsal.ecs.network import Network
 from rehearsal.ecs.questions import OpenQuestions
 from rehearsal.ecs.state import Container, Deployment, Json, Revision, Service, Task, is_healthy
@@ -36,7 +36,7 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 8.0
 class Scheduler:
     """All services and tasks of the rehearsal, and the loop that tends them. Also the deployments' world."""
 
-    def __init__(self, context: Context, questions: OpenQuestions) -> None:
+    def __init__(self, context: Context, questions: OpenQuestions, engine: Engine) -> None:
         self.context = context
         self.questions = questions
         self.clock = Clock(context)
@@ -44,7 +44,7 @@ class Scheduler:
         self.tasks: list[Task] = []
         self.traffic = Traffic(context, questions)
         self.network = Network(context)
-        self.runner = TaskRunner(context, Images(context), self._task_runs, self._task_leaves)
+        self.runner = TaskRunner(context, engine, self._task_runs, self._task_leaves)
         self._background: set[asyncio.Task[Any]] = set()
         self._rollouts: dict[str, asyncio.Task[Any]] = {}
 

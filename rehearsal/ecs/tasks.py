@@ -1,4 +1,4 @@
-"""One task's life: pull, start, run, drain, stop; each container a real process.
+"""One task's life: pull, start, run, drain, stop; each container is whatever the engine makes of it.
 
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html
 """
@@ -6,20 +6,17 @@ https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-expla
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rehearsal.context import LOOPBACK, Context
-from rehearsal.ecs import containers as made
-from rehearsal.ecs.containers import CannotStart
+from rehearsal.context import Context
+from rehearsal.ecs.containers import CannotStart, refuse_unrehearsed
+from rehearsal.ecs.engines.contract import Engine, Exit, Order, RunningContainer, Sandbox
 from rehearsal.ecs.health import watch_health
-from rehearsal.ecs.images import CannotPull, Image, Images
+from rehearsal.ecs.images import CannotPull, Image
 from rehearsal.ecs.logs import NoLogStream, open_stream, ship
-from rehearsal.ecs.processes import Command, Process
 from rehearsal.ecs.state import Container, Task
 from rehearsal.ecs.task_secrets import SecretMissing, resolve_secrets
 
@@ -31,13 +28,13 @@ UNHEALTHY = "Task failed container health checks"
 
 @dataclass
 class Running:
-    """A container's process with what belongs to it."""
+    """A started container with what belongs to it."""
 
     container: Container
-    process: Process
+    process: RunningContainer
     shipping: asyncio.Task[None]
     watching: asyncio.Task[None] | None
-    exit: asyncio.Task[int]
+    exit: asyncio.Task[Exit]
 
 
 @dataclass
@@ -45,22 +42,19 @@ class TaskRunner:
     """Runs tasks. `on_running` puts a task behind its load balancer; `on_leaving` takes it out and waits for that."""
 
     context: Context
-    images: Images
+    engine: Engine
     on_running: Callable[[Task], Awaitable[None]]
     on_leaving: Callable[[Task, bool], Awaitable[None]]
     running: dict[str, list[Running]] = field(default_factory=dict)
     closing: bool = False
 
-    @property
-    def directory(self) -> Path:
-        return self.context.settings.state_dir / "tasks"
-
     async def live(self, task: Task) -> None:
         """The whole life of a task; returns when it has stopped."""
         started: list[Running] = []
         self.running[task.id] = started
+        sandbox = self.engine.sandbox(task)
         try:
-            await self._start(task, started)
+            await self._start(task, sandbox, started)
             await self._run(task, started)
         except CannotStart as refusal:
             task.ask_to_stop("TaskFailedToStart", str(refusal))
@@ -70,23 +64,24 @@ class TaskRunner:
             task.ask_to_stop("TaskFailedToStart", f"InternalError: {error!r}")
             raise
         finally:
-            await self._end(task, started)
+            await self._end(task, sandbox, started)
 
-    async def _start(self, task: Task, started: list[Running]) -> None:
+    async def _start(self, task: Task, sandbox: Sandbox, started: list[Running]) -> None:
         images = await self._pull(task)
-        ports = await self._ports(task)
         for container, image in zip(task.containers, images, strict=True):
             if task.live:
-                started.append(await self._start_container(task, container, image, ports))
+                started.append(await self._start_container(task, sandbox, container, image))
+        if task.live and task.ip:
+            self.context.addresses.put(task.ip, await sandbox.ports(), task.arn)
 
     async def _pull(self, task: Task) -> list[Image]:
         self._status(task, "PENDING", "pullStartedAt")
         images = []
         for container in task.containers:
-            made.refuse_unrehearsed(container.definition)
+            refuse_unrehearsed(container.definition)
             known = task.revision.digests.get(container.name) if task.revision else None
             try:
-                image = await self.images.pull(container.definition["image"], known)
+                image = await self.engine.pull(container.definition["image"], known)
             except CannotPull as refusal:
                 container.reason = f"CannotPullContainerError: {refusal}"
                 raise CannotStart(container.reason) from refusal
@@ -97,57 +92,26 @@ class TaskRunner:
         task.times["pullStoppedAt"] = time.time()
         return images
 
-    async def _ports(self, task: Task) -> dict[int, int]:
-        inside = [port for container in task.containers for port, _ in made.port_names(container.definition)]
-        ports = dict(zip(inside, made.free_ports(len(inside)), strict=True))
-        if task.ip:
-            self.context.addresses.put(task.ip, ports, task.arn)
-        return ports
-
-    async def _start_container(self, task: Task, container: Container, image: Image, ports: dict[int, int]) -> Running:
-        definition, directory = container.definition, self.directory / task.id
-        override = _override(task, container.name)
-        mounts = made.mounts_of(definition, directory)
+    async def _start_container(self, task: Task, sandbox: Sandbox, container: Container, image: Image) -> Running:
+        definition = container.definition
         try:
             secrets = await resolve_secrets(self.context, definition.get("secrets") or [])
             stream = await open_stream(self.context, definition, task.id)
         except (SecretMissing, NoLogStream) as refusal:
             raise CannotStart(f"ResourceInitializationError: {refusal}") from refusal
-        root = await asyncio.to_thread(made.root_of, definition, image, directory)
-        inside = made.directory_of(image, root)
-        environment = made.environment_of(definition, image, override, secrets, ports, mounts)
-        command = Command(
-            made.command_of(definition, image, override),
-            {**environment, **self._engine_environment(directory, inside)},
-            inside,
-            directory / f"{container.name}.pid",
-        )
-        process = await Process.start(command)
+        try:
+            process = await sandbox.start(Order(definition, _override(task, container.name), image, secrets))
+        except CannotStart as refusal:
+            container.reason = str(refusal)
+            raise
         container.last_status = "RUNNING"
         return Running(
             container,
             process,
             asyncio.create_task(ship(self.context, stream, process.output)),
-            watch_health(container, command) if definition.get("healthCheck") else None,
+            watch_health(container, process) if definition.get("healthCheck") else None,
             asyncio.create_task(process.wait()),
         )
-
-    def _engine_environment(self, directory: Path, inside: Path) -> dict[str, str]:
-        settings = self.context.settings
-        return {
-            "AWS_ENDPOINT_URL": self.context.endpoint,
-            "AWS_REGION": settings.region,
-            "AWS_DEFAULT_REGION": settings.region,
-            "AWS_ACCESS_KEY_ID": "rehearsal",
-            "AWS_SECRET_ACCESS_KEY": "rehearsal",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "BIND_HOST": LOOPBACK,
-            "HOME": str(directory),
-            "PYTHONPATH": str(inside),
-            "PYTHONDONTWRITEBYTECODE": "1",  # the image's files are shared between tasks
-        }
 
     async def _run(self, task: Task, started: list[Running]) -> None:
         if not task.live:
@@ -165,7 +129,7 @@ class TaskRunner:
             task.ask_to_stop("EssentialContainerExited", "Essential container in task exited")
         task.ask_to_stop("ServiceSchedulerInitiated", UNHEALTHY)
 
-    async def _end(self, task: Task, started: list[Running]) -> None:
+    async def _end(self, task: Task, sandbox: Sandbox, started: list[Running]) -> None:
         task.times["stoppingAt"] = time.time()
         if started:
             self._status(task, "DEACTIVATING")
@@ -176,7 +140,7 @@ class TaskRunner:
         if task.ip:
             self.context.addresses.remove(task.ip)
         task.times.setdefault("executionStoppedAt", time.time())
-        await asyncio.to_thread(shutil.rmtree, self.directory / task.id, ignore_errors=True)
+        await sandbox.remove()
         for container in task.containers:
             container.last_status = "STOPPED"
         self._status(task, "STOPPED", "stoppedAt")
@@ -192,8 +156,8 @@ class TaskRunner:
         one.process.terminate()
         await asyncio.wait({one.exit}, timeout=patience)
         one.process.kill()
-        code = await one.exit
-        one.container.exit_code = code
+        ended = await one.exit
+        one.container.exit_code, one.container.reason = ended.code, ended.reason
         await asyncio.wait({one.shipping}, timeout=LAST_LINES_S)
         one.shipping.cancel()  # a process that left the group may hold the output open for ever
 

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from rehearsal.ecs.health import watch_health, words_of
-from rehearsal.ecs.processes import Command
+from rehearsal.ecs.engines.process import ProcessContainer, health_words
+from rehearsal.ecs.health import watch_health
+from rehearsal.ecs.processes import Command, Process
 from rehearsal.ecs.state import Container
 
 
@@ -22,21 +23,25 @@ from rehearsal.ecs.state import Container
 )
 def test_health_commands_are_words_or_a_shell_line(given, expected):
     """CMD and CMD-SHELL as ECS knows them."""
-    assert words_of(given) == expected
+    assert health_words(given) == expected
 
 
 def health_after(tmp_path, code, **check):
     """A container's health once it is known."""
     definition = {"name": "model", "healthCheck": {"command": ["CMD", "python", "-c", code], "interval": 0.1, **check}}
     container = Container("arn", definition)
-    command = Command([], dict(os.environ), tmp_path, tmp_path / "model.pid")
+    words = [sys.executable, "-c", "import time; time.sleep(60)"]
+    command = Command(words, dict(os.environ), tmp_path, tmp_path / "model.pid")
 
     async def watch() -> str:
-        watching = watch_health(container, command)
+        process = await Process.start(command)
+        watching = watch_health(container, ProcessContainer(process, command, None))
         while container.health == "UNKNOWN":
             await asyncio.sleep(0.05)
         watching.cancel()
         await asyncio.wait({watching})
+        process.kill()
+        await process.wait()
         return container.health
 
     return asyncio.run(asyncio.wait_for(watch(), 30))
