@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 CHARACTER_PX = 6.6
@@ -183,10 +184,15 @@ class Reign:
     ends_s: float
 
 
+def _intervals(weights: Sequence[dict[str, Any]], ends_s: float) -> list[tuple[dict[str, Any], float]]:
+    """Each change of the weights with the time until which it held."""
+    return [(change, after["at_s"]) for change, after in pairwise([*weights, {"at_s": ends_s}])]
+
+
 def reigns(weights: Sequence[dict[str, Any]], ends_s: float) -> list[Reign]:
     """Which release led production, one after the other."""
     found: list[Reign] = []
-    for change, until_s in zip(weights, [*(w["at_s"] for w in weights[1:]), ends_s], strict=True):
+    for change, until_s in _intervals(weights, ends_s):
         if not any(change["shares"].values()):
             continue
         leader = max(change["shares"], key=lambda release: change["shares"][release])
@@ -201,7 +207,7 @@ def band(weights: Sequence[dict[str, Any]], layout: Layout, top: float, height: 
     """Production's weights, stacked: the whole height is 100 %."""
     met = list(dict.fromkeys(release for change in weights for release in change["shares"]))
     areas = []
-    for change, until_s in zip(weights, [*(w["at_s"] for w in weights[1:]), layout.ends_s], strict=True):
+    for change, until_s in _intervals(weights, layout.ends_s):
         y, total = top, sum(change["shares"].values()) or 1
         for release in sorted(change["shares"], key=met.index):
             share = change["shares"][release]

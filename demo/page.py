@@ -9,7 +9,7 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,18 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from demo import charts
 
-UNITS = {
-    "_ms": "ms",
-    "_s": "s",
-    "_percent": "%",
-    "_usd": "USD",
-    "_mib": "MiB",
-    "rps": "requests/s",
-    "_rps": "requests/s",
-}
+UNITS = {"_ms": "ms", "_s": "s", "_percent": "%", "_usd": "USD", "_mib": "MiB"}
 PAIRED = re.compile(r"^(new|live|compared)_")  # measured of both releases at once, by the same requests
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-WORDS = {"rps": "rate", "p50": "median (p50)", "max_latency_ratio": "slower than blue at most ×"}
+WORDS = {"rps": "requests a second", "p50": "median (p50)", "max_latency_ratio": "ratio to blue, at most"}
 GATE_WORDS = {
     "build": "build, which looks at the image's platform",
     "scan": "scan, which looks for known vulnerabilities",
@@ -65,14 +57,8 @@ def render(report: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": number,
-        "seconds": seconds,
-        "minutes": minutes,
-        "short": short,
-        "when": when,
-        "sentence": sentence,
-    }
+    words_of: tuple[Callable[..., str], ...] = (number, seconds, minutes, short, when, sentence)
+    environment.filters.update({function.__name__: function for function in words_of})
     return environment.get_template("page.html.j2").render(view(report))
 
 
@@ -90,9 +76,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "refused": [r for r in releases if r["outcome"] == "refused"],
         "rolled_back": [r for r in releases if r["outcome"] == "rolled-back"],
         "bad": [release for release in releases if release["kind"] == "bad"],
-        "judged": [
-            (release, [Judged.of(gate) for gate in release["gates"]]) for release in releases if release["gates"]
-        ],
+        "judged": [_judged(release) for release in releases if release["gates"]],
         "reigns": charts.reigns(traffic.get("weights", ()), ends_s(report)),
         "bursts": bursts(report),
         "typical": typical(traffic.get("timeline", ())),
@@ -104,7 +88,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
 def ends_s(report: dict[str, Any]) -> float:
     """Where the story's time axis ends: with the last step, or the last request when that was later."""
     traffic = report["traffic"]
-    ends = [step["started_s"] + step["duration_s"] for step in report["steps"]]
+    ends: list[float] = [step["started_s"] + step["duration_s"] for step in report["steps"]]
     ends += [traffic["started_s"] + second["second"] + 1 for second in traffic.get("timeline", ())]
     return max([*ends, 1.0])
 
@@ -131,6 +115,12 @@ class Judged:
     @classmethod
     def of(cls, gate: dict[str, Any]) -> Judged:
         return cls(gate["name"], gate["verdict"], gate["reason"], side_by_side(gate["numbers"]))
+
+
+def _judged(release: dict[str, Any]) -> tuple[dict[str, Any], list[Judged], bool]:
+    """A release, its gates, and whether any of them measured blue too."""
+    gates = [Judged.of(gate) for gate in release["gates"]]
+    return release, gates, any(measured.blue for gate in gates for measured in gate.numbers)
 
 
 def side_by_side(numbers: dict[str, float | int | str]) -> list[Measured]:
@@ -170,8 +160,7 @@ def _ratio(base: str, numbers: dict[str, float | int | str]) -> tuple[str, list[
 def words(name: str) -> str:
     """`probabilities_max_difference` as people write it, without the unit."""
     for ending in UNITS:
-        if ending.startswith("_"):
-            name = name.removesuffix(ending)
+        name = name.removesuffix(ending)
     return WORDS.get(name, name.replace("_", " "))
 
 
@@ -263,7 +252,7 @@ def stage_columns(releases: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The pipeline's stages that some release passed, in order, with a heading for each."""
     names = dict.fromkeys(name for release in releases for name in release["durations_s"] or ())
     order = [name for name in STAGE_WORDS if name in names] + [name for name in names if name not in STAGE_WORDS]
-    return {name: STAGE_WORDS.get(name, name) for name in order}
+    return {str(name): STAGE_WORDS.get(name, name) for name in order}
 
 
 if __name__ == "__main__":
