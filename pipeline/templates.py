@@ -27,6 +27,7 @@ TEMPLATES = (
 PROJECT_TAG, ENVIRONMENT_TAG = "onnxship:project", "onnxship:environment"
 # Beyond the load itself the gate may take this long; ECS's own limit for the hook is set to 30 minutes by the template.
 GATE_SLACK_MINUTES = 10
+TASK_START_MINUTES = 5  # two gates in the VPC are two tasks, and Fargate takes a minute or two to start each
 MAX_HOOK_MINUTES = 30
 MAX_GRACE_S = 7200  # what the template takes
 MAX_CIDRS = 4
@@ -145,6 +146,7 @@ def values_of_config(config: Config, service: str | None = None) -> dict[str, st
 def _values_of_service(name: str, service: Service) -> dict[str, str]:
     compared_s = service.gate.against_live.duration_s if service.gate.against_live else 0
     hook_minutes = math.ceil((service.gate.load.duration_s + compared_s) / 60) + GATE_SLACK_MINUTES
+    hook_minutes += TASK_START_MINUTES if service.gate.from_ == "vpc" else 0
     return {
         "Service": name,
         "SecretArns": ",".join(dict.fromkeys(_secret_arn(value) for value in service.secrets.values())),

@@ -18,6 +18,7 @@ class LoadBalancer:
     description: dict[str, Any]
     attributes: dict[str, str]
     asked: dict[str, Any]
+    interfaces: list[str] = field(default_factory=list)
 
     @property
     def full_name(self) -> str:

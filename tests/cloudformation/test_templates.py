@@ -170,7 +170,7 @@ def test_runtime_roles_stay_inside_what_delivery_allows(templates: dict[str, Any
     allowed = json.dumps(templates["delivery"]["Resources"]["InfrastructurePolicy"])
     roles = [r["Properties"] for r in templates["runtime"]["Resources"].values() if r["Type"] == "AWS::IAM::Role"]
 
-    assert len(roles) == 3
+    assert len(roles) == 5
     for role in roles:
         assert role["PermissionsBoundary"]["Fn::Sub"].endswith(f":policy{name}")
         assert f":role{role['Path']['Fn::Sub']}*" in allowed
@@ -183,7 +183,7 @@ def test_boundary_covers_what_the_roles_need(templates: dict[str, Any]) -> None:
     policies = [p for r in resources for p in r["Properties"].get("Policies", [])]
     documents = [p["Fn::If"][1]["PolicyDocument"] if "Fn::If" in p else p["PolicyDocument"] for p in policies]
 
-    assert len(documents) == 3
+    assert len(documents) == 5
     assert set() == actions_of(documents) - boundary
 
 
@@ -256,12 +256,35 @@ def test_task_role_reads_only_its_own_models(templates: dict[str, Any]) -> None:
     assert "ManagedPolicyArns" not in role
 
 
-def test_no_task_may_read_the_gates_secret(templates: dict[str, Any]) -> None:
-    """The gate's secret is the pipeline's: no role of the runtime names it."""
+def test_the_gates_secret_is_read_for_the_gates_own_tasks_alone(templates: dict[str, Any]) -> None:
+    """Fargate hands it to them; neither they nor the service's tasks can ask for it."""
     resources = templates["runtime"]["Resources"]
     roles = {name: resource for name, resource in resources.items() if resource["Type"] == "AWS::IAM::Role"}
 
-    assert "GateSecret" not in json.dumps(roles)
+    assert ["GateExecutionRole"] == [name for name, role in roles.items() if '"GateSecret"' in json.dumps(role)]
+
+
+def test_a_gates_task_writes_where_it_measures_and_nowhere_else(templates: dict[str, Any]) -> None:
+    """Models can be read; results go under loadtests/ of the one environment and service."""
+    read, write = templates["runtime"]["Resources"]["GateTaskRole"]["Properties"]["Policies"][0]["PolicyDocument"][
+        "Statement"
+    ]
+
+    assert ["models/${Service}/*", "loadtests/${Environment}/${Service}/*"] == [
+        resource["Fn::Sub"].partition("}/")[2] for resource in read["Resource"]
+    ]
+    assert "s3:PutObject" == write["Action"]
+    assert write["Resource"]["Fn::Sub"].endswith("/loadtests/${Environment}/${Service}/*")
+
+
+def test_the_test_port_has_no_standing_way_in(templates: dict[str, Any]) -> None:
+    """No rule of the template opens it, not even to the gate's own tasks."""
+    resources = templates["cluster"]["Resources"]
+    inward = [*resources["LoadBalancerSecurityGroup"]["Properties"]["SecurityGroupIngress"]]
+    inward += [r["Properties"] for r in resources.values() if r["Type"] == "AWS::EC2::SecurityGroupIngress"]
+
+    assert "TestPort" not in json.dumps(inward)
+    assert "SecurityGroupIngress" not in resources["GateSecurityGroup"]["Properties"]
 
 
 def test_metric_math_uses_only_what_the_rehearsal_evaluates(templates: dict[str, Any]) -> None:

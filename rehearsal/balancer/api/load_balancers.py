@@ -43,7 +43,29 @@ class LoadBalancers:
         arn = made.description["LoadBalancerArn"]
         self._estate.load_balancers[arn] = made
         self._estate.tags[arn] = {tag["Key"]: tag.get("Value", "") for tag in asked.get("Tags", [])}
+        await self._stand(made)
         return {"LoadBalancers": [made.description]}
+
+    async def _stand(self, made: LoadBalancer) -> None:
+        """A node in each zone, with a network interface of its own; here every one of them is this machine's loopback.
+
+        https://repost.aws/knowledge-center/elb-find-load-balancer-IP (their description names the load balancer)
+        """
+        for zone in made.description["AvailabilityZones"]:
+            interface = await self._context.call(
+                "ec2",
+                "create_network_interface",
+                SubnetId=zone["SubnetId"],
+                Description=f"ELB {made.full_name}",
+                Groups=made.description["SecurityGroups"],
+                PrivateIpAddress=LOOPBACK,
+            )
+            made.interfaces.append(interface["NetworkInterface"]["NetworkInterfaceId"])
+
+    async def _fall(self, balancer: LoadBalancer) -> None:
+        for interface in balancer.interfaces:
+            await self._context.call("ec2", "delete_network_interface", NetworkInterfaceId=interface)
+        balancer.interfaces.clear()
 
     def _description(self, asked: Request, zones: list[Request], vpc_id: str) -> Request:
         settings = self._context.settings
@@ -108,6 +130,7 @@ class LoadBalancers:
             raise Refused("OperationNotPermitted", f"Load balancer '{arn}' cannot be deleted: it is protected")
         for listener in [one for one in self._estate.listeners.values() if one.load_balancer is balancer]:
             await self._listeners.delete_listener({"ListenerArn": listener.arn})
+        await self._fall(balancer)
         del self._estate.load_balancers[arn]
         self._estate.tags.pop(arn, None)
         return {}
@@ -136,6 +159,8 @@ class LoadBalancers:
         balancer = self._estate.load_balancer(asked["LoadBalancerArn"])
         subnets = [mapping["SubnetId"] for mapping in asked.get("SubnetMappings", [])] or asked.get("Subnets", [])
         balancer.description["AvailabilityZones"], _ = await self._zones(subnets)
+        await self._fall(balancer)
+        await self._stand(balancer)
         return {"AvailabilityZones": balancer.description["AvailabilityZones"]}
 
     async def set_ip_address_type(self, asked: Request) -> Request:
