@@ -13,17 +13,20 @@ import argparse
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.socket
 from locust import FastHttpUser
 from locust.env import Environment
 
 from loadtests.locustfile import JSON_HEADERS, LIVE, NEW, Listener, count_users, pair_class, user_class
 from loadtests.measuring import Measurements
 from loadtests.payloads import payloads
+from loadtests.resolving import resolve
 
 PARENT_CHECK_S = 1.0
 STOP_S = 5  # how long answers that are still under way are waited for
@@ -32,6 +35,7 @@ STOP_S = 5  # how long answers that are still under way are waited for
 def main() -> None:
     """Run one load test."""
     options = parse()
+    resolve(options.resolve, socket, gevent.socket)
     path, bodies = payloads(options.manifest, options.golden, options.kind, options.requests)
     new = Listener(NEW, options.url, _headers(options.headers) | dict(_header(line) for line in options.header))
     gevent.spawn(_end_with_parent, os.getppid())
@@ -64,6 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against-headers", type=Path, help="JSON file of headers for it; it gets none of the others")
     parser.add_argument("--against-rps", type=float, default=10, help="pairs of requests a second")
     parser.add_argument("--against-s", type=float, default=30, help="how long pairs are sent")
+    parser.add_argument("--resolve", action="append", default=[], metavar="HOST=IP[,IP]", help="instead of DNS")
     parser.add_argument("--output", type=Path, required=True, help="where the JSON result goes")
     return parser.parse_args()
 
