@@ -320,6 +320,8 @@ class Rollout:
 def traffic_steps(deployment: Deployment) -> list[tuple[float, float]]:
     """Production percentages for the target, each with the AWS minutes to bake after it."""
     config = deployment.config
+    if deployment.source is None:  # nothing to share with: the steps' rest would go to nobody
+        return [(100.0, 0)]
     if deployment.strategy == "CANARY":
         canary = config.get("canaryConfiguration") or {}
         return [(float(canary.get("canaryPercent", 5)), canary.get("canaryBakeTimeInMinutes", 10)), (100.0, 0)]

@@ -36,6 +36,12 @@ class OpenQuestions:
     # How long a rolling deployment watches its alarms after the tasks are replaced: "computed by Amazon ECS".
     rolling_alarm_bake_minutes: float = 3.0
 
+    # Where a rolling deployment's tasks go after a blue/green one left the alternate group serving: ECS keeps to "the
+    # current active service revision that is serving traffic"
+    # (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/update-bluegreen-to-rolling.html), or to the letter
+    # of targetGroupArn.
+    rolling_target_group: Literal["serving", "primary"] = "serving"
+
     # API_UpdateService: a deployment starts when a property that needs one is *changed*; whether an unchanged task
     # definition that is passed explicitly counts is undocumented.
     unchanged_task_definition_deploys: bool = False

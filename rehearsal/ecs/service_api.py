@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from rehearsal.ecs.refusals import client, invalid, service_not_active, service_not_found
 from rehearsal.ecs.scheduler import Scheduler
 from rehearsal.ecs.state import Deployment, Interruption, Json, Revision, Service, digits
-from rehearsal.ecs.validation import check_spec
+from rehearsal.ecs.validation import check_spec, configured
 from rehearsal.ecs.views import service_view
 
 # What a revision is made of: a change of any of these starts a deployment (API_UpdateService).
@@ -67,7 +67,7 @@ class ServiceApi:
         definition = await self._definition(changes.get("taskDefinition") or service.spec["taskDefinition"])
         changes["taskDefinition"] = definition["taskDefinitionArn"]
         if changes.get("deploymentConfiguration"):
-            changes["deploymentConfiguration"] = {**service.config, **changes["deploymentConfiguration"]}
+            changes["deploymentConfiguration"] = configured(service.config, changes["deploymentConfiguration"])
         spec = {**service.spec, **changes}
         check_spec(spec, definition)
         needed = self._needs_deployment(service, spec, params)

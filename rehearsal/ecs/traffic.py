@@ -89,7 +89,8 @@ class Traffic:
             next((slot.target_group for slot in source.slots if slot.target_group in pair), None) if source else None
         )
         if strategy == "ROLLING" or not pair[1]:
-            return Slot(container, port, taken or pair[0])
+            serving = taken if self._questions.rolling_target_group == "serving" else None
+            return Slot(container, port, serving or pair[0])
         first = pair[0 if self._questions.first_target_group == "primary" else 1]
         chosen = first if taken is None else next(group for group in pair if group != taken)
         other = next(group for group in pair if group != chosen)

@@ -17,6 +17,11 @@ UNREHEARSED = (
 )
 NO_PAUSE_AT = ("TEST_TRAFFIC_SHIFT", "PRODUCTION_TRAFFIC_SHIFT")
 MOST_PAUSE_HOOKS = 10
+OWNERS = {"canaryConfiguration": "CANARY", "linearConfiguration": "LINEAR"}
+RANGES = {
+    "canaryConfiguration": (("canaryPercent", 0.1, 100), ("canaryBakeTimeInMinutes", 0, 1440)),
+    "linearConfiguration": (("stepPercent", 3, 100), ("stepBakeTimeInMinutes", 0, 1440)),
+}
 
 
 def check_spec(spec: Json, definition: Json) -> None:
@@ -24,6 +29,7 @@ def check_spec(spec: Json, definition: Json) -> None:
     config = spec.get("deploymentConfiguration") or {}
     strategy = config.get("strategy") or "ROLLING"
     _check_rehearsed(spec)
+    _check_steps(config, strategy)
     _check_hooks(config.get("lifecycleHooks") or [])
     _check_balancers(spec.get("loadBalancers") or [], strategy, definition)
     if strategy == "BLUE_GREEN" and config.get("bakeTimeInMinutes") is None:
@@ -31,6 +37,25 @@ def check_spec(spec: Json, definition: Json) -> None:
     network = (spec.get("networkConfiguration") or {}).get("awsvpcConfiguration")
     if definition.get("networkMode") == "awsvpc" and not network:
         raise invalid("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
+
+
+def configured(before: Json, change: Json) -> Json:
+    """A deployment configuration after an update: what is not named stays, but for another strategy's own settings."""
+    after = {**before, **change}
+    strategy = after.get("strategy") or "ROLLING"
+    foreign = [key for key, owner in OWNERS.items() if owner != strategy and key not in change]
+    return {key: value for key, value in after.items() if key not in foreign}
+
+
+def _check_steps(config: Json, strategy: str) -> None:
+    """https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeploymentConfiguration.html: "only valid when" """
+    for key, owner in OWNERS.items():
+        if config.get(key) and strategy != owner:
+            raise invalid(f"{key} is only valid when the deployment strategy is {owner}.")
+        for name, least, most in RANGES[key]:
+            value = (config.get(key) or {}).get(name)
+            if value is not None and not least <= value <= most:
+                raise invalid(f"{name} must be between {least} and {most}.")
 
 
 def _check_rehearsed(spec: Json) -> None:
