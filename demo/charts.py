@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-CHARACTER_PX = 6.6
+CHARACTER_PX = 7.2  # of 12 px text in a wide system font
 COLOURS = 6
 TICKS_S = (5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 STAGE_GROUPS = {
@@ -131,13 +131,19 @@ def _row(step: dict[str, Any], releases: list[dict[str, Any]], began: str, layou
     left, width = layout.span(step["started_s"], step["started_s"] + step["duration_s"])
     ending, kind = _ending(step, releases)
     room = layout.width - len(ending) * CHARACTER_PX - 12 if layout.narrow else layout.gutter - 14
-    x, anchor = float(layout.width - layout.right), "end"
-    if not layout.narrow:
-        fits = left + width + 8 + len(ending) * CHARACTER_PX < layout.width
-        x, anchor = (left + width + 7, "start") if fits else (left - 7, "end")
+    x, anchor = _beside(left, left + width, len(ending) * CHARACTER_PX, layout)
     parts = [bar for release in releases for bar in _stages(release, began, layout)]
     words = f"{step['name']}: {step['command'] or 'no command'}; {step['duration_s']} s, exit code {step['exit_code']}"
     return Row(y, fitted(step["name"], room), words, left, width, parts, ending, x, anchor, kind)
+
+
+def _beside(left: float, right: float, words_px: float, layout: Layout) -> tuple[float, str]:
+    """Where words on a bar stand: right of it, else left of it, else within; above it where the drawing is narrow."""
+    if layout.narrow:
+        return float(layout.width - layout.right), "end"
+    if right + 8 + words_px < layout.width:
+        return right + 7, "start"
+    return (left - 7, "end") if left - 8 - words_px > layout.gutter else (right - 7, "end")
 
 
 def _ending(step: dict[str, Any], releases: list[dict[str, Any]]) -> tuple[str, str]:
@@ -204,15 +210,15 @@ def reigns(weights: Sequence[dict[str, Any]], ends_s: float) -> list[Reign]:
 
 
 def band(weights: Sequence[dict[str, Any]], layout: Layout, top: float, height: float) -> list[Area]:
-    """Production's weights, stacked: the whole height is 100 %."""
+    """Production's weights, stacked upon those that users met before: the whole height is 100 %."""
     met = list(dict.fromkeys(release for change in weights for release in change["shares"]))
     areas = []
     for change, until_s in _intervals(weights, layout.ends_s):
-        y, total = top, sum(change["shares"].values()) or 1
+        y, total = top + height, sum(change["shares"].values()) or 1
         for release in sorted(change["shares"], key=met.index):
-            share = change["shares"][release]
-            areas.append(Area(release, *layout.span(change["at_s"], until_s), y, height * share / total))
-            y += height * share / total
+            part = height * change["shares"][release] / total
+            y -= part
+            areas.append(Area(release, *layout.span(change["at_s"], until_s), y, part))
     return [area for area in areas if area.height > 0]
 
 

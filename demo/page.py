@@ -250,9 +250,9 @@ def typical(timeline: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def stage_columns(releases: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The pipeline's stages that some release passed, in order, with a heading for each."""
-    names = dict.fromkeys(name for release in releases for name in release["durations_s"] or ())
+    names: dict[str, None] = dict.fromkeys(name for release in releases for name in release["durations_s"] or ())
     order = [name for name in STAGE_WORDS if name in names] + [name for name in names if name not in STAGE_WORDS]
-    return {str(name): STAGE_WORDS.get(name, name) for name in order}
+    return {name: STAGE_WORDS.get(name, name) for name in order}
 
 
 if __name__ == "__main__":
