@@ -111,16 +111,30 @@ class Ledger:
             )
 
     def close(self, draft: Draft, outcome: Outcome, reason: str, *, finished_at: str, **facts: Any) -> Record:
-        """Write the record of a run that has ended, however it ended; a live one also moves the pointer."""
+        """Write the record of a run that has ended, however it ended; a live one also moves the pointer.
+
+        Gives the record that stands: where another run was faster to say that the release does not serve, its own.
+        """
         current = self.current()
-        record = _record_from(
+        record = self._write_record(_record_from(
             {**draft.content, "previous_release_id": current.release_id if current else "", **facts},
             outcome, reason, finished_at,
-        )  # fmt: skip
-        self._write_record(record)
+        ))  # fmt: skip
         if outcome is Outcome.LIVE:
             self._move_pointer(record)
         return record
+
+    def add_event(
+        self, event_id: str, reason: str, *, serves: Pointer, at: str, deployment_arn: str, who: str = "",
+        run_url: str = "",
+    ) -> Record:  # fmt: skip
+        """Write down a rollback that is over: production is on what the pointer names, which stays where it is."""
+        content = {
+            **asdict(serves), "release_id": event_id, "environment": self.environment, "service": self.service,
+            "event": "rollback", "started_at": at, "serves": serves.release_id, "deployment_arn": deployment_arn,
+            "who": who, "run_url": run_url,
+        }  # fmt: skip
+        return self._write_record(_record_from(content, Outcome.LIVE, reason, at))
 
     def record(self, release_id: str) -> Record | None:
         """The record of a release that has ended, or None."""
@@ -178,15 +192,15 @@ class Ledger:
             return self.known(current.release_id)
         raise self._unexplained(live_task_definition_arn, current)
 
-    def refuse_older(self, committed_at: str) -> None:
-        """Raises Locked when the live release was built from a newer commit (times in ISO 8601)."""
+    def refuse_older(self, git_sha: str, committed_at: str) -> None:
+        """Raises Locked when the live release was built from a newer commit than this (times in ISO 8601)."""
         current = self.current()
         if not current or not current.committed_at or not committed_at:
             return
         if datetime.fromisoformat(committed_at) < datetime.fromisoformat(current.committed_at):
             raise Locked(
                 f"Release `{current.release_id}` is live and its commit {current.git_sha[:7]} ({current.committed_at}) "
-                f"is newer than this one ({committed_at}).",
+                f"is newer than this one, {git_sha[:7]} ({committed_at}).",
                 "ship the newer commit, or go back on purpose: `onnxship rollback RELEASE`",
             )
 
@@ -236,14 +250,18 @@ class Ledger:
             )
         return Draft(self, document.content, document.etag)
 
-    def _write_record(self, record: Record) -> None:
+    def _write_record(self, record: Record) -> Record:
         try:
             create_document(self.aws, self.bucket, self.key(record.release_id, "record.json"), asdict(record))
         except Lost as error:
+            standing = self.record(record.release_id)
+            if standing and (standing.outcome is Outcome.LIVE) == (record.outcome is Outcome.LIVE):
+                return standing
             raise StateUnknown(
                 f"Release `{record.release_id}` already has a record with another ending.",
                 "compare with `onnxship history`; ECS is right: `onnxship status`",
             ) from error
+        return record
 
     def _move_pointer(self, record: Record) -> None:
         key = f"{self.prefix}current.json"
@@ -295,3 +313,16 @@ def outcome_of(error: PipelineError) -> Outcome | None:
         StateUnknown.exit_code: Outcome.UNKNOWN,
     }
     return endings.get(error.exit_code)
+
+
+def error_of(record: Record, error: PipelineError) -> PipelineError:
+    """What a run that broke off with `error` ends with, when its release has this record, by whomever it is."""
+    kinds = {Outcome.REFUSED: GateRefused, Outcome.ROLLED_BACK: RolledBack, Outcome.ABORTED: Locked}
+    kind = kinds.get(record.outcome)
+    if kind is None or (isinstance(error, kind) and outcome_of(error)):
+        return error
+    where = f"--env {record.environment} --service {record.service}"
+    return kind(
+        f"Release `{record.release_id}` ended as {record.outcome}: {record.reason.rstrip('.')}.",
+        f"see what serves with `onnxship status {where}`; ship again when it is right",
+    )

@@ -9,6 +9,7 @@ https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from pipeline.results import LockState
 
 TTL_S = 120
 WRITE_TRIES = 3
+TAKE_TRIES = 10  # against a living holder, who renews meanwhile
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Lease:
             self._lost = self._lost or not self._write(self._next_beat())
             if not self._lost:
                 return
-        raise _taken(self.place, read_lock(self.aws, self.place), self.fence)
+        raise _taken(self.place, read_document(self.aws, self.place.bucket, self.place.key), self.fence)
 
     def release(self) -> None:
         """Let others in. A lease that somebody else took meanwhile is left to them."""
@@ -73,7 +76,7 @@ class Lease:
                 return
             self._lost = True
             try:
-                self._write(_free(self.fence))
+                self._write(_free(self.fence, _described(self.content)))
             except AwsError:
                 return  # it ends by itself within ttl_s; how the run ended must not be hidden by this
 
@@ -93,25 +96,33 @@ class Lease:
 
     @contextmanager
     def kept_alive(self, interval_s: float = TTL_S / 4) -> Iterator[Lease]:
-        """Renew the lease in a thread for as long as the block runs, then release it."""
+        """Renew the lease in a thread for as long as the block runs, then release it.
+
+        The thread does both: a signal interrupts the main thread alone, so none can come between a run and its
+        release, and no daemon thread would be waited for when the process ends.
+        """
         stop = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(stop, interval_s), daemon=True, name="lock")
+        beat = threading.Thread(target=self._beat, args=(stop, interval_s), name="lock")
         beat.start()
         try:
             yield self
         finally:
             stop.set()
             beat.join()
-            self.release()
 
     def _beat(self, stop: threading.Event, interval_s: float) -> None:
-        while not stop.wait(interval_s):
+        renewed_s = time.monotonic()
+        while not stop.wait(min(LOOK_S, interval_s)) and threading.main_thread().is_alive():
+            if time.monotonic() - renewed_s < interval_s:
+                continue
+            renewed_s = time.monotonic()
             try:
                 self.confirm()
             except Locked:
                 return  # the next `confirm` of the main thread says it
             except AwsError:
                 continue  # S3 may be back before the lease ends; if not, `confirm` before the next change says so
+        self.release()
 
     def _next_beat(self) -> dict[str, Any]:
         # A counter, so that every renewal is a new ETag: equal bytes would let a stale holder's If-Match succeed.
@@ -127,24 +138,26 @@ def acquire(
 
     Raises Locked with who holds it, since when and until when.
     """
-    present = read_document(aws, place.bucket, place.key)
-    state = _state(place, present)
-    if present is not None and state.held and not preempt:
-        raise _locked(state, place)
     content = {
-        "holder": holder, "run_url": run_url, "command": command, "nonce": uuid.uuid4().hex,
-        "fence": state.fence + 1, "ttl_s": ttl_s,
+        "holder": holder, "run_url": run_url, "command": command, "nonce": uuid.uuid4().hex, "ttl_s": ttl_s,
     }  # fmt: skip
-    try:
-        if present is None:
-            etag = create_document(aws, place.bucket, place.key, content)
-        else:
-            etag = replace_document(aws, place.bucket, place.key, content, present.etag)
-    except Lost as error:
-        raise _locked(read_lock(aws, place), place) from error
-    # When it began, by S3's clock, is known only now; the first renewal writes it down.
-    began = read_lock(aws, place).since
-    return Lease(aws, place, content | {"since": began}, etag, preempted=state if state.held else None)
+    for _ in range(TAKE_TRIES if preempt else 1):
+        present = read_document(aws, place.bucket, place.key)
+        state = _state(place, present)
+        if state.held and not preempt:
+            raise _locked(state, place)
+        content["fence"] = state.fence + 1
+        try:
+            if present is None:
+                etag = create_document(aws, place.bucket, place.key, content)
+            else:
+                etag = replace_document(aws, place.bucket, place.key, content, present.etag)
+        except Lost:
+            continue  # somebody wrote between our look and our write: a rival, or the holder renewing
+        # When it began, by S3's clock, is known only now; the first renewal writes it down.
+        began = read_lock(aws, place).since
+        return Lease(aws, place, content | {"since": began}, etag, preempted=state if state.held else None)
+    raise _locked(read_lock(aws, place), place)
 
 
 def read_lock(aws: Aws, place: LockPlace) -> LockState:
@@ -152,21 +165,30 @@ def read_lock(aws: Aws, place: LockPlace) -> LockState:
     return _state(place, read_document(aws, place.bucket, place.key))
 
 
-def free_lock(aws: Aws, place: LockPlace) -> LockState:
+def free_lock(aws: Aws, place: LockPlace, *, by: str = "") -> LockState:
     """Take the lock from whoever holds it and leave it free; returns whom it was taken from."""
-    present = read_document(aws, place.bucket, place.key)
-    state = _state(place, present)
-    if present is None or not present.content.get("nonce"):
+    for _ in range(TAKE_TRIES):
+        present = read_document(aws, place.bucket, place.key)
+        state = _state(place, present)
+        if present is None or not present.content.get("nonce"):
+            return state
+        try:
+            replace_document(aws, place.bucket, place.key, _free(state.fence + 1, by), present.etag)
+        except Lost:
+            continue
         return state
-    try:
-        replace_document(aws, place.bucket, place.key, _free(state.fence + 1), present.etag)
-    except Lost as error:
-        raise _locked(read_lock(aws, place), place) from error
-    return state
+    raise _locked(read_lock(aws, place), place)
 
 
-def _free(fence: int) -> dict[str, Any]:
-    return {"holder": "", "nonce": "", "fence": fence, "ttl_s": 0}
+def _free(fence: int, last: str) -> dict[str, Any]:
+    """A lock that nobody holds; `last` tells a run that comes too late whom it lost to."""
+    return {"holder": "", "nonce": "", "fence": fence, "ttl_s": 0, "last": last}
+
+
+def _described(content: dict[str, Any]) -> str:
+    """The holder in words: who, with what, where to read on."""
+    named = {name: content.get(name, "") for name in ("holder", "run_url", "command")}
+    return LockState("", "", held=True, **named).description
 
 
 def _state(place: LockPlace, document: Document | None) -> LockState:
@@ -195,9 +217,12 @@ def _locked(state: LockState, place: LockPlace) -> Locked:
     )
 
 
-def _taken(place: LockPlace, state: LockState, fence: int) -> Locked:
-    by = f"by {state.description} (fence {state.fence}, ours was {fence})" if state.fence > fence else "meanwhile"
+def _taken(place: LockPlace, present: Document | None, fence: int) -> Locked:
+    content = present.content if present else {}
+    who = (_described(content) if content.get("holder") else content.get("last")) or "another run"
+    now = f" (fence {content['fence']}, ours was {fence})" if content else ""
     return Locked(
-        f"The lock of `{place.service}` in `{place.environment}` was taken {by}; this run changes nothing more.",
+        f"The lock of `{place.service}` in `{place.environment}` was taken by {who}{now}; "
+        "this run changes nothing more.",
         f"see what runs: `onnxship status --env {place.environment} --service {place.service}`",
     )

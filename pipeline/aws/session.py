@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,15 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 OTHER_REMEDY = "read AWS's message above; the same command can be run again safely"
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a call is tried, and for how long each time."""
+
+    attempts: int = 3
+    connect_s: int = 10
+    read_s: int = 60
+
+
 @dataclass(frozen=True)
 class Aws:
     """The account that a command acts in, and its clients. Nothing but `call` and `pages` reaches AWS."""
@@ -35,6 +44,11 @@ class Aws:
     endpoint_url: str | None
     _session: boto3.Session = field(repr=False)
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+    _patience: Patience = field(default=Patience(), repr=False)
+
+    def briefly(self) -> Aws:
+        """The same account, asked once and waited for 3 s: for what must not hold up what matters more."""
+        return replace(self, _clients={}, _patience=Patience(attempts=1, connect_s=3, read_s=3))
 
     def call(self, service: str, operation: str, /, *, region: str | None = None, **request: Any) -> dict[str, Any]:
         """Send one request; `operation` is boto3's method name. Raises AwsError with AWS's code and message."""
@@ -61,11 +75,11 @@ class Aws:
 
     def _client(self, service: str, region: str) -> Any:
         if (service, region) not in self._clients:
-            # 3 attempts with full jitter, said here so that a change of botocore's default is no change of ours.
+            # Attempts with full jitter, said here so that a change of botocore's default is no change of ours.
             settings = BotoConfig(
-                retries={"mode": "standard", "total_max_attempts": 3},
-                connect_timeout=10,
-                read_timeout=60,
+                retries={"mode": "standard", "total_max_attempts": self._patience.attempts},
+                connect_timeout=self._patience.connect_s,
+                read_timeout=self._patience.read_s,
                 s3={"addressing_style": "path"} if self.endpoint_url else {},
             )
             self._clients[service, region] = self._session.client(service, region_name=region, config=settings)

@@ -14,6 +14,7 @@ from pipeline.aws.lock import free_lock, read_lock
 from pipeline.cli import local_aws
 from pipeline.cli.log_text import readable
 from pipeline.cli.options import Run, config_options, confirm, dry_run_option, output_option, run_options, yes_option
+from pipeline.cli.release import who
 from pipeline.deployment.place import lock_place
 from pipeline.errors import ConfigError
 from pipeline.results import Check, Destroyed, StackChange
@@ -149,7 +150,8 @@ def lock_release(run: Run, dry_run: bool, yes: bool) -> None:
         run.show(read_lock(run.aws, lock_place(run.config, run.aws, run.service)))
         return
     confirm(run, "Free the lock", yes)
-    run.show(free_lock(run.aws, lock_place(run.config, run.aws, run.service)))
+    by = f"{who()} (`onnxship lock release`)"
+    run.show(free_lock(run.aws, lock_place(run.config, run.aws, run.service), by=by))
 
 
 @click.command()

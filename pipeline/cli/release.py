@@ -5,6 +5,7 @@ A stage in another process, or a run that continues an interrupted one, finds th
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import platform
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 
 from pipeline.aws import ecr
 from pipeline.aws.cloudformation import outputs
-from pipeline.aws.ledger import Draft, Ledger, outcome_of
+from pipeline.aws.ledger import Draft, Ledger, error_of, outcome_of
 from pipeline.aws.lock import Lease, acquire
 from pipeline.aws.models import PinnedModel
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
@@ -27,6 +28,7 @@ from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.deployment.settling import Settling
 from pipeline.deployment.strategy import note_on
 from pipeline.errors import AwsError, ConfigError, PipelineError, UsageError
 from pipeline.results import (
@@ -82,7 +84,7 @@ class Release:
     def intend(self, what: str) -> None:
         """The fence and the intent, before each call that changes something."""
         self.lease.confirm()
-        self.draft.intend(what)
+        self.draft.intend(what, fence=self.lease.fence)
 
     def build(self, *, allow_dirty: bool) -> Built:
         self.intend("build")
@@ -155,17 +157,9 @@ class Release:
         golden = golden_gate(self.run, self.id, self._model())
         return [golden, load_gate(self.run, self.id, self._model())] if self.run.settings.rollout.is_gated else [golden]
 
-    def take_up(self) -> None:
-        """ECS is right where the pointer disagrees: finish what an interrupted run left."""
-        if not is_deployed(self.run):
-            return
-        live = live_revision(self.run.aws, find_place(self.run.config, self.run.aws, self.run.service))
-        now = self.run.clock.now().isoformat()
-        if done := self.ledger.reconcile(live.task_definition_arn, now=now, resuming=self.id):
-            self.run.progress(done)
-
     def finish(self, durations_s: dict[str, float]) -> Record:
-        """The record of a release that is live."""
+        """The record of a release that is live. Raises Locked when another run has the word by now."""
+        self.lease.confirm()
         built, published = self.result("build", Built), self.result("publish", Published)
         self.draft.note("fingerprint", {"sha256": fingerprint(self.run.config, self.run.service, built, published)})
         self.draft.note("durations_s", durations_s)
@@ -248,6 +242,8 @@ class Release:
                 **self._common(), task_definition_arn=definition.arn, follow=lambda: _step(first)
             )
         except PipelineError:
+            with contextlib.suppress(AwsError):  # S3 may be away, and this is about something else
+                self.lease.confirm()  # whoever has the lock by now may have removed the service, and clears up
             if first.refused:
                 return first.finish()
             first.abandon()
@@ -292,25 +288,60 @@ class Release:
             "on_progress": self.run.progress,
         }
 
+    def ended(self, error: PipelineError) -> PipelineError:
+        """What the run ends with, and its record. Where another run has closed the release already, that one is right.
+
+        S3 may be away: then the error is told as it is, and the next run writes the record.
+        """
+        try:
+            standing = self.ledger.record(self.id)
+            if standing is None and (outcome := outcome_of(error)):
+                standing = self.close(outcome, error.what, details=error.details)
+        except AwsError as away:
+            self.run.progress(f"WARNING: the release could not be recorded; the next run does it. {away.what}")
+            return error
+        return error_of(standing, error) if standing else error
+
 
 @contextmanager
-def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Release]:
-    """The release `release_id`, new or continued, with the lock held; its record is written when a gate refused."""
+def held(run: Run, command: str, resuming: str) -> Iterator[Lease]:
+    """The lock, and a ledger that agrees with ECS but for the release `resuming`, which this run goes on with."""
     ledger = ledger_of(run.config, run.aws, run.service)
     lease = acquire(
         run.aws, lock_place(run.config, run.aws, run.service), holder=who(), run_url=run_url(), command=command
     )
     with lease.kept_alive():
-        draft = ledger.open_draft(
-            release_id, started_at=run.clock.now().isoformat(), who=who(), run_url=run_url(), **facts
-        )
-        release = Release(run, ledger, draft, lease)
-        try:
-            yield release
-        except PipelineError as error:
-            if outcome := outcome_of(error):
-                release.close(outcome, error.what, details=error.details)
-            raise
+        if is_deployed(run):
+            place = find_place(run.config, run.aws, run.service)
+            now = run.clock.now().isoformat()
+            live = live_revision(run.aws, place).task_definition_arn
+            if done := ledger.reconcile(live, now=now, resuming=resuming):
+                run.progress(done)
+            for line in Settling(run.aws, ledger, place, now, resuming).settle():
+                run.progress(line)
+        yield lease
+
+
+@contextmanager
+def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Release]:
+    """The release `release_id`, new or continued, with the lock held; its record is written when a gate refused."""
+    with held(run, command, release_id) as lease, begun(run, lease, release_id, **facts) as release:
+        yield release
+
+
+@contextmanager
+def begun(run: Run, lease: Lease, release_id: str, **facts: str) -> Iterator[Release]:
+    """The release `release_id`, under the lock that this run holds."""
+    ledger = ledger_of(run.config, run.aws, run.service)
+    draft = ledger.open_draft(
+        release_id, started_at=run.clock.now().isoformat(), who=who(), run_url=run_url(), fence=lease.fence, **facts
+    )
+    release = Release(run, ledger, draft, lease)
+    try:
+        yield release
+    except PipelineError as error:
+        ending = release.ended(error)
+        raise ending from (None if ending is error else error)
 
 
 def is_deployed(run: Run) -> bool:

@@ -10,35 +10,32 @@ from typing import TypeVar
 import click
 
 from pipeline.aws.ledger import check_release_id, release_id_for
-from pipeline.aws.lock import free_lock
+from pipeline.aws.lock import Lease
 from pipeline.building import git
 from pipeline.cli import release as releases
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
-from pipeline.cli.release import Release, is_deployed, opened
+from pipeline.cli.release import begun, held, is_deployed
 from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
-from pipeline.deployment.place import find_place, ledger_of, lock_place
+from pipeline.deployment.place import find_place, ledger_of
 from pipeline.deployment.strategy import note_on
 from pipeline.errors import ConfigError, GateRefused, UsageError
 from pipeline.results import (
-    Aborted,
-    Built,
     Outcome,
     Plan,
-    Published,
     Record,
     RollbackPlan,
     RolledOut,
     Shipped,
 )
+from pipeline.stages import abort as abort_stage
 from pipeline.stages import alarms as alarms_stage
 from pipeline.stages import build as build_stage
 from pipeline.stages import deploy as deploy_stage
 from pipeline.stages import publish as publish_stage
 from pipeline.stages import rollback as rollback_stage
-from pipeline.stages import status as status_stage
 
 T = TypeVar("T")
 
@@ -73,50 +70,62 @@ def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes
     shipped = _nothing_to_do(run, release_id, allow_dirty)
     if shipped is None:
         confirm(run, "Ship", yes)
-        shipped = _ship(run, release_id, allow_dirty)
+        shipped = _under_lock(run, release_id, allow_dirty)
     run.show(shipped)
 
 
-def _ship(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
-    sha, committed_at = git.identify(run.config.directory, []).sha, git.committed_at(run.config.directory)
-    ledger_of(run.config, run.aws, run.service).refuse_older(sha, committed_at)
-    chosen = release_id or _new_id(run)
+def _under_lock(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
+    """What an interrupted run left is finished first; it may be all that was to be done."""
+    ledger = ledger_of(run.config, run.aws, run.service)
+    ledger.refuse_older(*_commit(run))
+    chosen, before = release_id or _new_id(run), ledger.current()
+    with held(run, "onnxship ship", chosen) as lease:
+        if ledger.current() != before:
+            ledger.refuse_older(*_commit(run))
+            if live := _nothing_to_do(run, release_id, allow_dirty):
+                return live
+        return _ship(run, lease, chosen, allow_dirty)
+
+
+def _ship(run: Run, lease: Lease, release_id: str, allow_dirty: bool) -> Shipped:
     watch = Stopwatch(run)
-    with opened(run, chosen, "onnxship ship", committed_at=committed_at) as release:
-        release.take_up()
-        built = watch.time("build", lambda: release.build(allow_dirty=allow_dirty))
+    with begun(run, lease, release_id, committed_at=git.committed_at(run.config.directory)) as release:
+        watch.time("build", lambda: release.build(allow_dirty=allow_dirty))
         watch.time("scan", release.scan)
-        published = watch.time("publish", release.publish)
+        watch.time("publish", release.publish)
         watch.time("foundation", release.deploy_foundation)
         watch.time("alarms", release.alarms)
         watch.time("register", release.register)
         rolled_out = watch.time("rollout", release.put_into_production)
-        release.finish(watch.durations_s)
-        return _shipped(run, release, built, published, rolled_out, watch)
+        record = release.finish(watch.durations_s)
+        return _shipped(run, record, Outcome.LIVE, watch, rolled_out)
+
+
+def _commit(run: Run) -> tuple[str, str]:
+    """The commit that would be shipped, and when it was made."""
+    return git.identify(run.config.directory, []).sha, git.committed_at(run.config.directory)
 
 
 def _new_id(run: Run) -> str:
-    return release_id_for(run.clock.now(), git.identify(run.config.directory, []).sha)
+    return release_id_for(run.clock.now(), _commit(run)[0])
 
 
-def _shipped(
-    run: Run, release: Release, built: Built, published: Published, rolled_out: RolledOut, watch: Stopwatch
-) -> Shipped:
+def _shipped(run: Run, record: Record, outcome: Outcome, watch: Stopwatch, rolled_out: RolledOut | None) -> Shipped:
     return Shipped(
-        release_id=release.id,
-        outcome=Outcome.LIVE,
+        release_id=record.release_id,
+        outcome=outcome,
         environment=run.config.environment_name,
         service=run.service,
-        git_sha=built.git_sha,
-        image_digest=built.image_digest,
-        model_sha256=published.model_sha256,
-        task_definition_arn=rolled_out.task_definition_arn,
-        production_url=rolled_out.production_url,
-        gates=rolled_out.gates,
-        stages=rolled_out.stages,
+        git_sha=record.git_sha,
+        image_digest=record.image_digest,
+        model_sha256=published_of(record).model_sha256,
+        task_definition_arn=record.task_definition_arn,
+        production_url=find_place(run.config, run.aws, run.service).production_url,
+        gates=rolled_out.gates if rolled_out else (),
+        stages=rolled_out.stages if rolled_out else (),
         durations_s=watch.durations_s,
         duration_s=watch.total_s,
-        note=rolled_out.note,
+        note=rolled_out.note if rolled_out else "",
     )
 
 
@@ -134,11 +143,12 @@ def _nothing_to_do(run: Run, release_id: str | None, allow_dirty: bool) -> Shipp
     if record is None:
         return None
     place = find_place(run.config, run.aws, run.service)
-    serves = live_revision(run.aws, place).task_definition_arn
-    is_same = serves == record.task_definition_arn and _fingerprint(run, allow_dirty) == _recorded_fingerprint(record)
+    if live_revision(run.aws, place).task_definition_arn != record.task_definition_arn:
+        return None  # the pointer is to be put right first, under the lock
+    is_same = _fingerprint(run, allow_dirty) == _recorded_fingerprint(record)
     if is_same and (ended is None or ended.release_id == record.release_id):
         run.progress(f"nothing to do: release {record.release_id} is live and holds the same")
-        return _live_already(run, record, place.production_url)
+        return _shipped(run, record, Outcome.NOTHING_TO_DO, Stopwatch(run), None)
     if ended is not None:
         raise UsageError(
             f"Release `{release_id}` has ended already ({ended.outcome} at {ended.finished_at}), and what would be "
@@ -146,25 +156,6 @@ def _nothing_to_do(run: Run, release_id: str | None, allow_dirty: bool) -> Shipp
             "leave `--release` out, or choose a new name; `onnxship history` lists the known ones",
         )
     return None
-
-
-def _live_already(run: Run, record: Record, url: str) -> Shipped:
-    published = published_of(record)
-    return Shipped(
-        release_id=record.release_id,
-        outcome=Outcome.NOTHING_TO_DO,
-        environment=run.config.environment_name,
-        service=run.service,
-        git_sha=record.git_sha,
-        image_digest=record.image_digest,
-        model_sha256=published.model_sha256,
-        task_definition_arn=record.task_definition_arn,
-        production_url=url,
-        gates=(),
-        stages=(),
-        durations_s={},
-        duration_s=round(Stopwatch(run).total_s, 3),
-    )
 
 
 def _fingerprint(run: Run, allow_dirty: bool) -> str:
@@ -189,7 +180,7 @@ def _plan(run: Run, release_id: str | None, allow_dirty: bool) -> Plan:
     live = _nothing_to_do(run, release_id, allow_dirty)
     if live is None:
         ledger = ledger_of(run.config, run.aws, run.service)
-        ledger.refuse_older(git.committed_at(run.config.directory))
+        ledger.refuse_older(*_commit(run))
         if release_id:
             ledger.refuse_ended(release_id)
     common = {"config": run.config, "aws": run.aws, "clock": run.clock, "on_progress": run.progress, "dry_run": True}
@@ -271,32 +262,28 @@ def _rollback_plan(run: Run, release: str | None, gates: tuple[str, ...]) -> Rol
 @dry_run_option
 @yes_option
 def abort(run: Run, dry_run: bool, yes: bool) -> None:
-    """Stop the deployment that runs, wait until the old release serves alone, and free the lock.
+    """Break off the run that is under way: the old release serves alone again, and the lock is free.
+
+    A service that is just being created is removed. Where nothing runs, nothing happens.
 
     \b
     Example: onnxship abort --yes
     """
-    place = find_place(run.config, run.aws, run.service)
     if dry_run:
-        run.show(Aborted(deployment_arn=_running(run), status="would be stopped", lock_was_held_by=""))
+        run.show(abort_stage.plan_abort(run.config, run.aws, service=run.service))
         return
-    confirm(run, "Abort the running deployment", yes)
-    stopped = rollback_stage.stop_running(
-        run.aws, run.clock, place, interval_s=run.config.poll_interval_s, on_progress=run.progress
-    )
-    freed = free_lock(run.aws, lock_place(run.config, run.aws, run.service))
+    confirm(run, "Abort the run that is under way", yes)
     run.show(
-        Aborted(
-            deployment_arn=stopped.arn if stopped else "",
-            status=stopped.status if stopped else "no deployment ran",
-            lock_was_held_by=freed.description if freed.held else "",
+        abort_stage.abort(
+            run.config,
+            run.aws,
+            run.clock,
+            service=run.service,
+            who=releases.who(),
+            run_url=releases.run_url(),
+            on_progress=run.progress,
         )
     )
-
-
-def _running(run: Run) -> str:
-    running = status_stage.status(run.config, run.aws, service=run.service).deployments
-    return running[0].arn if running else ""
 
 
 @dataclass

@@ -133,7 +133,6 @@ def rollout(run: Run, release_id: str, dry_run: bool, yes: bool) -> None:
         return
     confirm(run, "Roll out", yes)
     with _begun(run, release_id, "onnxship rollout") as release:
-        release.take_up()
         release.register()
         rolled_out = release.put_into_production()
         release.finish({})

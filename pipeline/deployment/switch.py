@@ -61,6 +61,8 @@ def switch(
             sent = configuration(rollout, live.deployment_configuration, tasks)
             update_service(aws, place.cluster, live, task_definition_arn, sent)
         follow(follower, config.poll_interval_s, limit_s(rollout))
+    except Locked as lost:
+        raise overtaken(follower, lost, config.poll_interval_s, limit_s(rollout)) from lost
     except BaseException:
         give_up(follower)
         raise
@@ -146,6 +148,20 @@ def _take_back(config: Config, follower: Follower, refusal: Refusal, rollout: Ro
         f"look what runs with `onnxship status {place.options}`; go to a known release with "
         f"`onnxship rollback RELEASE {place.options}`",
     )
+
+
+def overtaken(follower: Follower, lost: Locked, interval_s: float, limit_s: float) -> PipelineError:
+    """What a run ends with that lost its lock: what became of its deployment, if another run has stopped that.
+
+    It only looks on. A deployment that nobody stopped is left to whoever has the lock, or to ECS's time-out.
+    """
+    arn = follower.deployment_arn
+    deployment = describe_deployment(follower.aws, arn) if arn else None
+    if deployment is None or deployment.status in ("PENDING", "IN_PROGRESS", "SUCCESSFUL"):
+        return lost
+    follower.refusal = Refusal(lost.what)
+    follow(follower, interval_s, limit_s)
+    return follower.ending if isinstance(follower.ending, PipelineError) else lost
 
 
 def give_up(follower: Follower) -> None:

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from pipeline.aws.ledger import Draft
+from pipeline.aws.lock import LockPlace, read_lock
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.deployment.place import ledger_of
-from pipeline.results import History, HistoryLine, Outcome, Record
+from pipeline.results import History, HistoryLine, LockState, Outcome, Record
 
 
 def history(config: Config, aws: Aws, *, service: str, limit: int = 20) -> History:
     """The open ones, then those that ended, each newest first."""
     ledger = ledger_of(config, aws, service)
+    lock = read_lock(aws, LockPlace(ledger.bucket, ledger.environment, service))
     current = ledger.current()
     return History(
         environment=config.environment_name,
         service=service,
         current=current.release_id if current else "",
-        releases=(*map(_open_line, ledger.open_drafts()), *map(_line, ledger.history(limit))),
+        releases=(
+            *(_open_line(draft, lock) for draft in ledger.open_drafts()),
+            *map(_line, ledger.history(limit)),
+        ),
     )
 
 
-def _open_line(draft: Draft) -> HistoryLine:
+def _open_line(draft: Draft, lock: LockState) -> HistoryLine:
+    """A release without an ending: whoever holds the lock is at it, or nobody is."""
     content = draft.content
     doing = content["intents"][-1] if content["intents"] else "its start"
-    goes_on = f"; `onnxship ship --release {draft.release_id}` goes on with it" if content["event"] == "ship" else ""
+    is_running = lock.held and content.get("fence") == lock.fence
+    goes_on = f"`onnxship ship --release {draft.release_id}` goes on with it"
+    if content["event"] == "rollback":
+        goes_on = f"`onnxship rollback {content['serves']}` goes there again"
     return HistoryLine(
         release_id=draft.release_id,
-        outcome=Outcome.OPEN,
-        reason=f"runs, or was interrupted, at: {doing}{goes_on}",
+        outcome=Outcome.OPEN if is_running else Outcome.ABANDONED,
+        reason=f"runs, at: {doing}" if is_running else f"no run is at it any more; last: {doing}; {goes_on}",
         finished_at="",
         event=content["event"],
         serves=content.get("serves", ""),

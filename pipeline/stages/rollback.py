@@ -18,7 +18,6 @@ from pipeline.deployment.follower import Gate, ignore
 from pipeline.deployment.live import LiveRevision, live_revision, serving_revision
 from pipeline.deployment.place import Place, find_place, ledger_of, lock_place
 from pipeline.deployment.settling import Interference, Settling
-from pipeline.deployment.strategy import note_on
 from pipeline.deployment.stopping import running_deployment, stop_running
 from pipeline.deployment.strategy import note_on
 from pipeline.deployment.switch import switch

@@ -127,9 +127,9 @@ def test_an_older_commit_is_refused_over_a_newer_release(ledger):
     ship(ledger, "v1", 0, committed_at="2026-11-21T10:00:00+00:00")
 
     with pytest.raises(Locked, match="newer"):
-        ledger.refuse_older("2026-11-21T10:30:00+01:00")
-    ledger.refuse_older("2026-11-21T10:00:00+00:00")
-    ledger.refuse_older("2026-11-21T12:00:01+02:00")
+        ledger.refuse_older("abc", "2026-11-21T10:30:00+01:00")
+    ledger.refuse_older("abc", "2026-11-21T10:00:00+00:00")
+    ledger.refuse_older("abc", "2026-11-21T12:00:01+02:00")
 
 
 def test_a_record_without_its_pointer_is_finished(ledger):

@@ -164,15 +164,29 @@ def test_history_lists_the_newest_first(config, account):
 
 
 def test_history_shows_an_interrupted_release_at_the_top(config, account):
-    """A release without a record is open: where its run stopped, and how to go on."""
+    """A release without a record, and nobody holds the lock: where its run stopped, and how to go on."""
     draft = Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1", who="ben")
     draft.intend("publish")
 
     newest, before = history(config, account, service="tiny").releases
 
-    assert (newest.release_id, newest.outcome, newest.who) == ("v2", Outcome.OPEN, "ben")
-    assert newest.reason.endswith("at: publish; `onnxship ship --release v2` goes on with it")
+    assert (newest.release_id, newest.outcome, newest.who) == ("v2", Outcome.ABANDONED, "ben")
+    assert newest.reason.endswith("last: publish; `onnxship ship --release v2` goes on with it")
     assert before.release_id == "v1"
+
+
+def test_history_tells_the_release_that_a_run_is_at_from_an_abandoned_one(config, account):
+    """The fence in the draft is that of the lock which is held now."""
+    ledger, place = Ledger(account, account.bucket, "test", "tiny"), LockPlace(account.bucket, "test", "tiny")
+    ledger.open_draft("v2", started_at="t1", fence=acquire(account, place, holder="ben").fence)
+    lease = acquire(account, place, holder="ann", preempt=True)
+    ledger.open_draft("v3", started_at="t2", fence=lease.fence).intend("build")
+
+    lines = history(config, account, service="tiny").releases
+
+    assert [("v3", Outcome.OPEN), ("v2", Outcome.ABANDONED), ("v1", Outcome.LIVE)] == [
+        (line.release_id, line.outcome) for line in lines
+    ]
 
 
 @pytest.fixture

@@ -393,16 +393,44 @@ def test_every_change_is_announced_before_it_is_made(config, world):
 
 
 def test_an_interruption_between_refusal_and_rollback_still_stops_the_deployment(config, world):
-    """The gate has refused, the fence refuses the answer: nothing was sent yet, so what is left is one stop."""
+    """The gate has refused, Ctrl-C comes before the answer: nothing was sent yet, so what is left is one stop."""
+
+    def interrupted(what: str) -> None:
+        if "ROLLBACK" in what:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        roll(config, world, Verdict.FAIL, intend=interrupted)
+
+    assert [r["stopType"] for r in world.sent("stop_service_deployment")] == ["ROLLBACK"]
+    assert world.deployments[-1].status == "ROLLBACK_SUCCESSFUL"
+
+
+def test_a_run_that_lost_its_lock_changes_nothing_more(config, world):
+    """Its deployment still waits at the gate: it is left to whoever has the lock, or to ECS's time-out. Exit 7."""
 
     def lost(what: str) -> None:
-        if "ROLLBACK" in what:
+        if "Continue" in what:
             raise Locked("taken over", "wait")
 
     with pytest.raises(Locked):
-        roll(config, world, Verdict.FAIL, intend=lost)
+        roll(config, world, Verdict.PASS, intend=lost)
 
-    assert [r["stopType"] for r in world.sent("stop_service_deployment")] == ["ROLLBACK"]
+    assert [] == world.sent("stop_service_deployment") + world.sent("continue_service_deployment")
+
+
+def test_a_run_whose_deployment_was_stopped_by_another_ends_as_its_release_did(config, world):
+    """It lost the lock at the gate and its deployment goes back: refused, exit 3, and it only looks on."""
+
+    def stopped(what: str) -> None:
+        if "Continue" in what:
+            world.deployments[-1].status = "STOP_REQUESTED"
+            raise Locked("The lock was taken by ann", "wait")
+
+    with pytest.raises(GateRefused, match="taken by ann"):
+        roll(config, world, Verdict.PASS, intend=stopped)
+
+    assert [] == world.sent("stop_service_deployment") + world.sent("continue_service_deployment")
     assert world.deployments[-1].status == "ROLLBACK_SUCCESSFUL"
 
 

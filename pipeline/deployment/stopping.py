@@ -1,0 +1,84 @@
+"""Stops what runs: production back on the release before, by one call to ECS, whoever began the deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.aws.ecs import RUNNING_STATUSES, Deployment, describe_deployment, list_deployments, stop_deployment
+from pipeline.aws.session import Aws
+from pipeline.deployment.access import clear_gate
+from pipeline.deployment.follower import ignore
+from pipeline.deployment.place import Place
+from pipeline.errors import AwsError, StateUnknown
+from pipeline.waiting import Clock, wait_until
+
+STOP_TIMEOUT_S = 1800
+
+
+def stop_running(
+    aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
+) -> Deployment | None:
+    """Stop the deployment that runs or bakes and wait for its end; None when none runs (any more).
+
+    It asks neither S3 nor ECR. What a killed run's gate left behind is cleared. Raises StateUnknown when ECS could not
+    go back.
+    """
+    stopped = _stop_running(aws, clock, place, interval_s, on_progress)
+    try:
+        clear_gate(aws, clock, place)
+    except AwsError as error:
+        on_progress(f"what an earlier gate left open could not be cleared: {error.what}")
+    return stopped
+
+
+def running_deployment(aws: Aws, place: Place) -> Deployment | None:
+    """The service's deployment that is not over, or None."""
+    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
+    deployment = describe_deployment(aws, running[0][0]) if running else None
+    return None if deployment is None or deployment.has_ended else deployment
+
+
+def _stop_running(
+    aws: Aws, clock: Clock, place: Place, interval_s: float, on_progress: Callable[[str], None]
+) -> Deployment | None:  # fmt: skip
+    deployment = running_deployment(aws, place)
+    if deployment is None:
+        return None
+    arn, began_s, is_told = deployment.arn, clock.monotonic(), deployment.production_weight == 0
+    on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
+    if deployment.status in ("PENDING", "IN_PROGRESS"):
+        _stop(aws, arn)
+
+    def ended() -> Deployment | None:
+        nonlocal is_told
+        seen = describe_deployment(aws, arn)
+        if seen and not is_told and seen.production_weight == 0:
+            is_told = True
+            on_progress(f"production is back after {clock.monotonic() - began_s:.1f} s; ECS ends the other tasks")
+        return seen if seen and seen.has_ended else None
+
+    end = wait_until(
+        ended, clock=clock, timeout_s=STOP_TIMEOUT_S, interval_s=interval_s,
+        on_timeout=lambda: StateUnknown(
+            f"Deployment {arn} has not stopped after {STOP_TIMEOUT_S} s.", f"see `onnxship status {place.options}`"
+        ),
+    )  # fmt: skip
+    if end.status == "SUCCESSFUL":
+        on_progress(f"deployment {arn} had finished before it could be stopped")
+        return None
+    if end.status != "ROLLBACK_SUCCESSFUL":
+        raise StateUnknown(
+            f"Deployment {arn} ended as {end.status}: {end.rollback_reason or end.status_reason or 'no reason'}.",
+            f"look what runs: `onnxship status {place.options}`",
+        )
+    return end
+
+
+def _stop(aws: Aws, arn: str) -> None:
+    """Ask ECS to go back; that the deployment ended, or went back already, is no error."""
+    try:
+        stop_deployment(aws, arn)
+    except AwsError:
+        seen = describe_deployment(aws, arn)
+        if seen is None or seen.status in ("PENDING", "IN_PROGRESS"):
+            raise
