@@ -77,6 +77,7 @@ class SmallCloudFormation:
     production: dict[str, int] = field(default_factory=lambda: {BLUE: 0, GREEN: 100})
     weights_after_update: dict[str, int] | None = None
     deployments: int = 1
+    asked_for: str = LIVE  # what DescribeServices shows
     outputs_of: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def call(self, service: str, operation: str, /, *, region: str | None = None, **request: Any) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class SmallCloudFormation:
             "serviceArn": "arn:service-1",
             "serviceName": SERVICE_NAME,
             "status": "ACTIVE",
-            "taskDefinition": LIVE,
+            "taskDefinition": self.asked_for,
             "desiredCount": 2,
             "runningCount": 2,
             "pendingCount": 0,
@@ -161,6 +162,21 @@ class SmallCloudFormation:
         ended = [f"deployment/{number}" for number in range(self.deployments, 0, -1)]
         found = self.running_deployments if status else ended
         return {"serviceDeployments": [{"serviceDeploymentArn": arn} for arn in found]}
+
+    def describe_service_deployments(self, serviceDeploymentArns: list[str]) -> dict[str, Any]:
+        """All went well, but one that was to bring what was asked for last: ECS went back from it."""
+        arn = serviceDeploymentArns[0]
+        is_rolled_back = self.asked_for != LIVE and arn == f"deployment/{self.deployments}"
+        described = {
+            "serviceDeploymentArn": arn,
+            "status": "ROLLBACK_SUCCESSFUL" if is_rolled_back else "SUCCESSFUL",
+            "targetServiceRevision": {"arn": f"revision/{self.asked_for if is_rolled_back else LIVE}"},
+            "rollback": {"serviceRevisionArn": f"revision/{LIVE}"} if is_rolled_back else {},
+        }
+        return {"serviceDeployments": [described]}
+
+    def describe_service_revisions(self, serviceRevisionArns: list[str]) -> dict[str, Any]:
+        return {"serviceRevisions": [{"taskDefinition": serviceRevisionArns[0].removeprefix("revision/")}]}
 
     def describe_rules(self, RuleArns: list[str]) -> dict[str, Any]:
         groups = [{"TargetGroupArn": arn, "Weight": weight} for arn, weight in self.production.items()]

@@ -97,6 +97,40 @@ def test_a_real_change_comes_after_the_live_values(configure: Configure, live: S
     assert governed.items() <= changed["resolved"].items()
 
 
+def test_what_ecs_went_back_from_is_never_put_into_a_stack(configure: Configure, live: SmallCloudFormation) -> None:
+    """DescribeServices may still show what was asked for; the deployments say what serves."""
+    live.asked_for, live.deployments = FIRST.replace(":1", ":8"), 2
+
+    deploy(live, configure(compute={"max": 9}))
+
+    assert [LIVE, LIVE] == [request["resolved"]["TaskDefinitionArn"] for request in live.executed]
+
+
+@pytest.mark.parametrize(
+    ("rollout", "expected"),
+    [
+        ({}, ("BLUE_GREEN", "5", "10", "10", "6", "200")),
+        (
+            {"strategy": "CANARY", "canary": {"percent": 0.5, "bake_minutes": 3}},
+            ("CANARY", "0.5", "3", "10", "6", "200"),
+        ),
+        ({"strategy": "LINEAR", "linear": {"step_percent": 25}}, ("LINEAR", "5", "10", "25", "6", "200")),
+        ({"strategy": "ROLLING"}, ("ROLLING", "5", "10", "10", "6", "150")),
+    ],
+)
+def test_the_rollout_s_settings_reach_the_template(
+    configure: Configure, rollout: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    """Strategy, its steps, and how many tasks may run meanwhile."""
+    small = world()
+
+    deploy(small, configure(rollout=rollout))
+
+    given = small.executed[0]["resolved"]
+    names = ("Strategy", "CanaryPercent", "CanaryBakeMinutes", "LinearStepPercent", "LinearStepBakeMinutes")
+    assert expected == tuple(given[name] for name in (*names, "MaximumPercent"))
+
+
 def test_a_stack_in_step_is_not_synced_again(configure: Configure, live: SmallCloudFormation) -> None:
     """When the stack knows the live values there is one change set only."""
     deploy(live, configure(compute={"max": 9}))

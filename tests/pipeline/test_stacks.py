@@ -142,6 +142,33 @@ def test_a_failure_shows_its_first_causes() -> None:
     assert caught.value.details == ("Service (AWS::ECS::Service): the port is taken",)
 
 
+def test_a_stack_that_could_not_go_back_either_is_named_with_its_way_out() -> None:
+    """The state, the resource that failed last, and the command that continues; nothing is tried on it."""
+    world = existing("UPDATE_ROLLBACK_FAILED")
+    stack = world.stacks[SPEC.name]
+    stack.add_event("AWS::ECS::Service", "Before", "UPDATE_FAILED", "an older story")
+    stack.add_event("AWS::CloudFormation::Stack", SPEC.name, "UPDATE_ROLLBACK_IN_PROGRESS")
+    stack.add_event("AWS::ECS::Service", "EcsService", "UPDATE_FAILED", "the hook was not answered")
+
+    with pytest.raises(StateUnknown, match="UPDATE_ROLLBACK_FAILED") as stuck:
+        work(world).bring_up(SPEC)
+
+    assert ("EcsService (AWS::ECS::Service): the hook was not answered",) == stuck.value.details
+    assert f"aws cloudformation continue-update-rollback --stack-name {SPEC.name}" in stuck.value.remedy
+    assert ([], []) == (world.executed, world.deleted)
+
+
+def test_an_update_that_ends_there_is_told_the_same_way() -> None:
+    """Not with the general words for a failure."""
+    world = existing("UPDATE_IN_PROGRESS", ending="UPDATE_ROLLBACK_FAILED", looks_left=2)
+    world.stacks[SPEC.name].add_event("AWS::ECS::Service", "EcsService", "UPDATE_FAILED", "no capacity")
+
+    with pytest.raises(StateUnknown, match="could not take its last update back") as stuck:
+        work(world).bring_up(SPEC)
+
+    assert ("EcsService (AWS::ECS::Service): no capacity",) == stuck.value.details
+
+
 def test_follow_is_called_while_cloudformation_works() -> None:
     """A gate can be answered during the creation of the stack that waits for it."""
     calls: list[int] = []
