@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,10 +46,18 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def until(what: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """The first true value of `what()`."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+    return found
+
+
+def holder_of(state_dir: Path) -> state.Holder:
+    """The process that the lock file names, waited for."""
+    return until(lambda: (state_dir / state.LOCK).exists() and state.holder_of(state_dir))
 
 
 def test_it_comes_up_says_where_and_goes_down_with_exit_0(
@@ -77,6 +86,19 @@ def test_it_comes_up_says_where_and_goes_down_with_exit_0(
     assert command("status", "--state-dir", str(tmp_path)).returncode == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_each_of_these_signals_ends_it_even_while_it_starts(
+    tmp_path: Path, start: Callable[..., Any], number: signal.Signals
+) -> None:
+    """Exit 0 and no state file, from the moment the lock names its holder; and said twice it is no different."""
+    process = start(tmp_path)
+    holder_of(tmp_path)
+    process.send_signal(number)
+    process.send_signal(number)
+    assert process.wait(30) == 0
+    assert not (tmp_path / state.FILE).exists()
+
+
 def test_a_second_one_in_the_same_directory_is_refused(
     tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
 ) -> None:
@@ -86,9 +108,35 @@ def test_a_second_one_in_the_same_directory_is_refused(
     second = start(tmp_path)
     assert second.wait(20) == 2
     words = second.stderr.read()
-    assert f"process {up['pid']}" in words
+    assert f"(process {up['pid']}, {up['endpoint']})" in words
     assert f"Fix: python -m rehearsal down --state-dir {tmp_path}" in words
-    assert httpx.get(f"{up['endpoint']}/_rehearsal/health").status_code == 200
+    assert httpx.get(f"{up['endpoint']}/_rehearsal/health").json() == {"status": "up", "pid": first.pid}
+
+
+def test_of_two_that_start_at_once_one_comes_up_and_the_other_names_it(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """The loser waits until it can say where the winner answers."""
+    pair = [start(tmp_path), start(tmp_path)]
+    (loser,) = until(lambda: [process for process in pair if process.poll() is not None])
+    up = state.read(tmp_path)
+    assert loser.returncode == 2
+    assert up is not None
+    assert {up.pid} == {process.pid for process in pair} - {loser.pid}
+    assert f"(process {up.pid}, {up.endpoint})" in loser.stderr.read()
+    assert httpx.get(f"{up.endpoint}/_rehearsal/health").json()["pid"] == up.pid
+
+
+def test_one_that_starts_while_another_ends_takes_its_turn(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """`up` right after the end was asked for is not refused."""
+    first = start(tmp_path)
+    supervised.await_up(first, tmp_path)
+    first.send_signal(signal.SIGTERM)
+    until(lambda: not (tmp_path / state.FILE).exists())
+    supervised.await_up(start(tmp_path), tmp_path)
+    assert first.wait(20) == 0
 
 
 def test_two_rehearsals_live_side_by_side(
@@ -141,6 +189,27 @@ def test_down_ends_it_and_is_content_when_there_is_nothing(
     assert (again.returncode, again.stdout) == (0, f"No rehearsal runs for {tmp_path}.\n")
 
 
+def test_down_ends_one_that_is_just_starting(tmp_path: Path, start: Callable[..., Any]) -> None:
+    """Before the state file says anything the lock says whom to end."""
+    process = start(tmp_path)
+    holder_of(tmp_path)
+    ended = command("down", "--state-dir", str(tmp_path))
+    assert (ended.returncode, ended.stdout) == (0, f"The rehearsal of {tmp_path} is down.\n")
+    assert process.wait(5) == 0
+
+
+def test_two_downs_at_once_do_not_end_each_other(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """Both exit 0, and the rehearsal is down."""
+    process = start(tmp_path)
+    supervised.await_up(process, tmp_path)
+    words = [sys.executable, "-m", "rehearsal", "down", "--state-dir", str(tmp_path)]
+    pair = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [one.wait(30) for one in pair] == [0, 0]
+    assert process.wait(5) == 0
+
+
 def test_the_callers_aws_settings_are_forgotten(
     tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
 ) -> None:
@@ -174,6 +243,21 @@ def test_a_port_to_keep_free_must_be_free(tmp_path: Path, start: Callable[..., A
         assert f"Port {port} of 127.0.0.1 is in use by process {os.getpid()} (" in words
         assert "Fix: choose another port, or end what has it" in words
     assert not (tmp_path / "rehearsal.json").exists()
+
+
+def test_a_port_that_is_kept_free_cannot_be_taken(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """Not even by a server that sets SO_REUSEADDR, as most do."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    up = supervised.await_up(start(tmp_path, "--reserve-port", str(port)), tmp_path)
+    assert up["reserved_ports"] == [port]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
 
 
 def test_what_the_documents_leave_open_can_be_assumed(

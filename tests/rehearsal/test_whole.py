@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -203,8 +204,8 @@ def world(rehearsal: subprocess.Popen[str], tmp_path: Path, supervised: SimpleNa
     return world
 
 
-def create_stack(world: World, ports: list[int]) -> None:
-    """The stack with version 1 in service; hooks that run at the service's creation are answered."""
+def begin_stack(world: World, ports: list[int]) -> None:
+    """The stack, being created."""
     values = {
         "ProductionPort": str(ports[0]),
         "TestPort": str(ports[1]),
@@ -216,6 +217,11 @@ def create_stack(world: World, ports: list[int]) -> None:
         Capabilities=["CAPABILITY_IAM"],
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
     )
+
+
+def create_stack(world: World, ports: list[int]) -> None:
+    """The stack with version 1 in service; hooks that run at the service's creation are answered."""
+    begin_stack(world, ports)
 
     def created() -> str | None:
         status = world.settled("whole")
@@ -265,6 +271,19 @@ def test_a_release_goes_from_push_to_production_without_a_failed_request(
     rehearsal.send_signal(signal.SIGTERM)
     assert rehearsal.wait(20) == 0
     assert processes_of(tmp_path) == []
+
+
+def test_a_listener_whose_port_somebody_took_fails_with_that_reason(world: World, ports: list[int]) -> None:
+    """The stack rolls back, and the Listener's own event names the port and the process that has it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        begin_stack(world, [port, ports[1]])
+        assert until(lambda: world.settled("whole")) == "ROLLBACK_COMPLETE"
+    (reason,) = [failure for failure in world.failures("whole") if failure.startswith("ProductionListener: ")]
+    assert f"Port {port} of 127.0.0.1 is in use by process {os.getpid()} (" in reason
+    assert "Fix: end what has it, or choose another port" in reason
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 
 import httpx
@@ -89,13 +90,13 @@ def test_attributes_are_kept_and_checked(rehearsal):
 
 
 def test_a_taken_port_is_a_clear_error(rehearsal, listener):
-    """A listener on a port that another process or listener has fails, and the error names the port."""
+    """A listener on a port that another process or listener has fails, and the error names port and process."""
     balancer = rehearsal.balancer()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ClientError, match=f"Port {port} of 127.0.0.1 is in use"):
+        with pytest.raises(ClientError, match=f"Port {port} of 127.0.0.1 is in use by process {os.getpid()} "):
             rehearsal.elb.create_listener(
                 LoadBalancerArn=balancer, Port=port, Protocol="HTTP", DefaultActions=[NOT_FOUND]
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.ecs import guardian
 from rehearsal.ecs.guardian import identity
 from rehearsal.ecs.processes import Command, Process, clear_orphans
 
@@ -44,8 +45,8 @@ def recorded(pid_file: Path) -> tuple[int, int]:
     while not pid_file.exists():
         assert time.monotonic() < end, f"no {pid_file}"
         time.sleep(0.02)
-    guardian, process = pid_file.read_text().splitlines()
-    return int(guardian.split()[0]), int(process.split()[0])
+    first, second = pid_file.read_text().splitlines()
+    return int(first.split()[0]), int(second.split()[0])
 
 
 def run(directory: Path, code: str, then=None) -> tuple[int, str]:
@@ -134,6 +135,27 @@ def test_a_container_whose_guardian_is_killed_ends_too(tmp_path):
 
     assert asyncio.run(asyncio.wait_for(whole(), 30)) == 137
     assert gone(processes[0])
+
+
+def test_a_guardian_killed_before_it_has_written_anything_down_starts_nothing(tmp_path):
+    """The program begins only once the pid file names it, so none is ever running that nobody could find."""
+    written_to = tmp_path / "model.pid.new"
+    os.mkfifo(written_to)  # opening it to write waits for a reader: the guardian stands still right there
+    words = ["-S", "-E", guardian.__file__, str(tmp_path / "model.pid"), "3"]
+    begun = tmp_path / "begun"
+    process = subprocess.Popen([sys.executable, *words, "touch", str(begun)], stdin=subprocess.PIPE)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("this system does not tell a process's children")
+    end = time.monotonic() + 20
+    while not (child := children.read_text().split()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert gone(int(child[0]))
+    assert not begun.exists()
 
 
 def test_orphans_of_a_dead_rehearsal_are_ended_and_strangers_are_not(tmp_path):
