@@ -64,7 +64,7 @@ def layouts(ends_s: float) -> list[Layout]:
     """For a desk, a tablet or paper, and a telephone; the style sheet shows one of them."""
     return [
         Layout("wide", 1120, 176, ends_s),
-        Layout("medium", 720, 150, ends_s),
+        Layout("medium", 720, 158, ends_s),
         Layout("narrow", 358, 40, ends_s, right=6),
     ]
 

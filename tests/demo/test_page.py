@@ -57,7 +57,8 @@ def broken() -> dict[str, Any]:
     report = sample()
     report |= {"ok": False, "releases": [], "traffic": {}, "billing": {}, "steps": report["steps"][:1]}
     report["steps"][0] |= {"ok": False, "exit_code": 6}
-    return report | {"problems": ["`onnxship rehearse up` ended with exit code 6, not 0"], "recorded_only": []}
+    return report | {"problems": ["`onnxship rehearse up` ended with exit code 6, not 0"],
+                     "seconds_per_aws_minute": None, "not_rehearsed": [], "recorded_only": []}  # fmt: skip
 
 
 def many(releases: int) -> dict[str, Any]:
@@ -216,6 +217,7 @@ def test_a_story_that_broke_early_is_told_as_far_as_it_came() -> None:
     assert "was shipped" not in parsed.text.partition("Timeline")[0]
     assert "The story ended before a bill was made up." in parsed.text
     assert "exit 6, expected 0" in parsed.text
+    assert "None" not in parsed.text
 
 
 def test_a_story_without_a_single_step_has_its_page() -> None:
