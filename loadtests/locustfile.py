@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, constant_throughput, task
+from locust import FastHttpUser, task
 
+from loadtests.pacing import Pace, offset_s
 from loadtests.payloads import payloads
 
 RATE_PER_USER = 2.0
 # A user waits for its answer before it sends again; with this many users the rate holds up to 0.5 s an answer.
 JSON_HEADERS = {"Content-Type": "application/json"}
-GOLDEN_RATIO = 0.618034
 NEW, LIVE = "new", "live"  # the names under which answers are counted
 
 
@@ -41,18 +42,23 @@ def count_users(rps: float) -> int:
 
 
 class SteadyUser(FastHttpUser):
-    """A user whose turns do not fall together with the others': Locust starts users in batches, which would burst."""
+    """A user with turns of its own, `turns_per_s` of them."""
 
     abstract = True
     connection_timeout = 10.0
     network_timeout = 30.0
     max_retries = 0
-    turns_per_s = RATE_PER_USER
-    starts: Iterator[int]
+    turns_per_s: float
+    indices: Iterator[int]
+    pace: Pace
 
     def on_start(self) -> None:
-        # Multiples of the golden ratio, modulo 1, lie evenly however many there are.
-        gevent.sleep(next(self.starts) * GOLDEN_RATIO % 1 / self.turns_per_s)
+        offset = offset_s(next(self.indices), self.turns_per_s)
+        self.pace = Pace(self.turns_per_s, time.monotonic() + offset)
+        gevent.sleep(offset)
+
+    def wait_time(self) -> float:
+        return self.pace.wait_s(time.monotonic())
 
     def post_to(self, listener: Listener, path: str, body: bytes) -> None:
         """One request. A redirect is an answer like any other: the headers follow it nowhere."""
@@ -66,9 +72,8 @@ def user_class(listener: Listener, path: str, bodies: list[bytes], requests_per_
 
     class GoldenUser(SteadyUser):
         host = listener.url or None
-        wait_time = constant_throughput(requests_per_s)
         turns_per_s = requests_per_s
-        starts = itertools.count()
+        indices = itertools.count()
 
         @task
         def post(self) -> None:
@@ -85,9 +90,8 @@ def pair_class(
 
     class PairUser(SteadyUser):
         host = listeners[0].url
-        wait_time = constant_throughput(pairs_per_s)
         turns_per_s = pairs_per_s
-        starts = itertools.count()
+        indices = itertools.count()
 
         @task
         def post(self) -> None:

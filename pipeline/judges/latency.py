@@ -148,9 +148,10 @@ def _why_not_slower(ratios: Sequence[Ratio], max_ratio: float) -> str:
 
 
 def _measured(times_ms: Sequence[float] | Array) -> Array:
-    """In ascending order; NaN and infinity are no measurements."""
+    """In the order of time; NaN and infinity are no measurements."""
     values = np.asarray(times_ms, dtype=np.float64)
-    return np.sort(np.maximum(values[np.isfinite(values)], RESOLUTION_MS))
+    measured: Array = np.maximum(values[np.isfinite(values)], RESOLUTION_MS)
+    return measured
 
 
 def _ratios(new: Array, live: Array) -> list[Ratio]:
@@ -169,16 +170,29 @@ def _redrawn(times: Array, percent: int, random: np.random.Generator) -> Array:
     """The percentile in DRAWS bootstrap samples, without drawing the samples.
 
     The k-th smallest of n draws with replacement is the value at index floor(n U), where U is the k-th smallest of n
-    uniform numbers; that is distributed as Beta(k, n - k + 1).
+    uniform numbers; that is distributed as Beta(k, n - k + 1). Where slow answers come in bursts, n answers say no more
+    than n / burst independent ones would.
     """
-    rank = _rank(times, percent)
-    places = random.beta(rank, len(times) - rank + 1, DRAWS) * len(times)
-    drawn: Array = times[np.minimum(places.astype(np.int64), len(times) - 1)]
+    ordered, rank = np.sort(times), _rank(times, percent)
+    burst = _burst(times >= ordered[rank - 1])
+    places = random.beta(rank / burst, (len(times) - rank + 1) / burst, DRAWS) * len(times)
+    drawn: Array = ordered[np.minimum(places.astype(np.int64), len(times) - 1)]
     return drawn
 
 
+def _burst(slow: Array) -> float:
+    """How much more the share of slow answers varies from batch to batch than by independent chance; at least 1.
+
+    The variance of a percentile grows by this factor (the method of batch means).
+    """
+    size = math.isqrt(len(slow))
+    shares = slow[: len(slow) // size * size].reshape(-1, size).mean(axis=1)
+    chance = float(slow.mean() * (1 - slow.mean())) / size
+    return max(1.0, float(shares.var(ddof=1)) / chance) if chance else 1.0
+
+
 def _percentile(times: Array, percent: int) -> float:
-    return float(times[_rank(times, percent) - 1])
+    return float(np.sort(times)[_rank(times, percent) - 1])
 
 
 def _rank(times: Array, percent: int) -> int:

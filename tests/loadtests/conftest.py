@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,23 +21,39 @@ class Site:
     status: int = 200
     delay_s: float = 0.0
     release: str = "v1"
+    redirect_to: str = ""
     asked: list[tuple[str, bytes, str]] = field(default_factory=list)
+    asked_at: list[float] = field(default_factory=list)
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A server that answers every POST with the site's status and release."""
-    site = Site()
+    with serving(Site()) as site:
+        yield site
 
+
+@pytest.fixture
+def live() -> Iterator[Site]:
+    """The server of the release that serves."""
+    with serving(Site(release="v0")) as site:
+        yield site
+
+
+@contextmanager
+def serving(site: Site) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            site.asked_at.append(time.monotonic())
             site.asked.append((self.path, body, self.headers.get("X-Onnxship-Gate", "")))
             threading.Event().wait(site.delay_s)
             answer = b'{"prediction": 1}' if site.status == 200 else b'{"error": "no"}'
-            self.send_response(site.status)
+            self.send_response(307 if site.redirect_to else site.status)
+            if site.redirect_to:
+                self.send_header("Location", site.redirect_to + self.path)
             self.send_header("X-Onnxship-Release", site.release)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -49,10 +67,12 @@ def site() -> Iterator[Site]:
     site.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield site
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The load test as the pipeline runs it: a process, a real server, a result file."""
 
+import itertools
 import json
 import os
 import signal
@@ -7,8 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from loadtests.measuring import thinned
+from loadtests.pacing import Pace, offset_s
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +96,99 @@ def test_a_server_that_is_away_is_a_result_too(site, model_files, tmp_path):
     assert result["first_failure"].startswith("no answer: ")
 
 
+def compared(site, live, model_files, tmp_path: Path, *more: str) -> dict:
+    """Both measured: 20 pairs a second for 2 s, after a load of 2 s."""
+    against = ("--against", live.url, "--against-rps", "20", "--against-s", "2")
+    return run(site, model_files, tmp_path, *against, *more)
+
+
+def test_both_listeners_get_the_same_requests_one_right_after_the_other(site, live, model_files, tmp_path):
+    """The same bodies to both, in turns; the load before them is the new release's alone."""
+    result = compared(site, live, model_files, tmp_path)
+
+    begin = live.asked_at[0] - 0.1
+    order = sorted([(at, "new") for at in site.asked_at if at > begin] + [(at, "live") for at in live.asked_at])
+    longest = max(len(list(turn)) for _, turn in itertools.groupby(name for _, name in order))
+    assert longest < len(order) / 4
+    assert {body for _, body, _ in live.asked} == {body for _, body, _ in site.asked}
+    assert result["against"]["requests"] == pytest.approx(result["beside"]["requests"], abs=2)
+    assert result["against"]["requests"] == pytest.approx(40, abs=12)
+    assert (result["beside"]["releases"], result["against"]["releases"]) == (
+        {"v1": result["beside"]["requests"]},
+        {"v0": result["against"]["requests"]},
+    )
+
+
+def test_the_warm_up_counts_for_both(site, live, model_files, tmp_path):
+    """Pairs are sent before they are measured."""
+    result = compared(site, live, model_files, tmp_path)
+
+    assert len(live.asked) > result["against"]["requests"]
+    assert len(site.asked) > result["requests"] + result["beside"]["requests"]
+
+
+def test_the_times_of_good_answers_are_in_the_result(site, live, model_files, tmp_path):
+    """One each, in both parts; the slower server's are the longer ones."""
+    site.delay_s = 0.02
+
+    result = compared(site, live, model_files, tmp_path)
+
+    for part in (result, result["beside"], result["against"]):
+        assert len(part["times_ms"]) == part["requests"] - part["failures"] > 0
+    assert min(result["beside"]["times_ms"]) >= 20
+    assert result["against"]["p50_ms"] < result["beside"]["p50_ms"]
+
+
+def test_neither_listener_gets_the_others_headers(site, live, model_files, tmp_path):
+    """The gate's secret goes to the new release alone, on the command line or in a file, and the other way round."""
+    (tmp_path / "new.json").write_text(json.dumps({"X-Onnxship-Gate": "sesame"}))
+    (tmp_path / "live.json").write_text(json.dumps({"X-Onnxship-Gate": "public"}))
+
+    compared(site, live, model_files, tmp_path, "--headers", str(tmp_path / "new.json"))
+    assert ({"sesame"}, {""}) == tuple({gate for _, _, gate in each.asked} for each in (site, live))
+
+    live.asked.clear()
+    compared(site, live, model_files, tmp_path, "--against-headers", str(tmp_path / "live.json"))
+    assert {"public"} == {gate for _, _, gate in live.asked}
+
+
+def test_a_redirect_takes_the_secret_nowhere(site, live, model_files, tmp_path):
+    """It is an answer that is no success; nothing is sent to where it points."""
+    site.redirect_to = live.url
+
+    result = run(site, model_files, tmp_path, "--header", "X-Onnxship-Gate: open sesame")
+
+    assert result["failures"] == result["requests"] == result["statuses"]["307"] > 0
+    assert live.asked == []
+
+
+def test_what_serves_may_be_away(site, model_files, tmp_path):
+    """Its refused connections are its own failures; the new release's answers are measured all the same."""
+    away = SimpleNamespace(url="http://127.0.0.1:1")
+
+    result = compared(site, away, model_files, tmp_path)
+
+    assert result["against"]["failures"] == result["against"]["requests"] > 0
+    assert result["against"]["first_failure"].startswith("no answer: ")
+    assert result["beside"]["failures"] == 0
+    assert len(result["beside"]["times_ms"]) > 0
+
+
+def test_a_file_of_requests_is_sent_in_place_of_the_golden_rows(site, model_files, tmp_path):
+    """One body a line, as it stands; empty lines are none."""
+    (tmp_path / "requests.jsonl").write_text('{"text": "a"}\n\n{"text":"b"}\n')
+
+    run(site, model_files, tmp_path, "--requests", str(tmp_path / "requests.jsonl"))
+
+    assert {b'{"text": "a"}', b'{"text":"b"}'} == {body for _, body, _ in site.asked}
+
+
+@pytest.mark.parametrize(("count", "at_most", "kept"), [(3, 5, [0, 1, 2]), (10, 5, [0, 2, 4, 6, 8]), (7, 3, [0, 2, 4])])
+def test_times_are_thinned_evenly(count, at_most, kept):
+    """Every part of the run stays, in its order."""
+    assert thinned(list(range(count)), at_most) == kept
+
+
 def test_the_load_ends_with_the_process_that_asked_for_it(site, model_files, tmp_path):
     """When its parent is killed, the load test ends by itself and writes no result."""
     output = tmp_path / "result.json"
@@ -115,3 +213,22 @@ def test_the_load_ends_with_the_process_that_asked_for_it(site, model_files, tmp
         os.kill(child, signal.SIGKILL)
         pytest.fail("the load test outlived its parent")
     assert not output.exists()
+
+
+@pytest.mark.parametrize("users", [2, 5, 10, 25, 100])
+def test_users_that_start_together_take_turns(users):
+    """Their first turns lie within half a second, two a second each, and no gap is three times the mean."""
+    offsets = sorted(offset_s(index, 2.0) for index in range(users))
+
+    gaps = [after - before for before, after in itertools.pairwise([*offsets, 0.5])]
+    assert offsets[0] == 0
+    assert 0 < min(gaps) <= max(gaps) < 3 * 0.5 / users
+
+
+def test_a_turn_that_comes_late_is_not_made_up_for():
+    """The rate holds; after a slow answer the next request goes at once, and no burst follows."""
+    pace = Pace(turns_per_s=2.0, due_s=10.0)
+
+    waits = [pace.wait_s(now_s) for now_s in (10.1, 10.6, 12.3, 12.4)]
+
+    assert waits == pytest.approx([0.4, 0.4, 0.0, 0.4])

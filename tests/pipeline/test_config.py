@@ -195,8 +195,39 @@ def test_the_commented_example_shows_every_key_of_a_service() -> None:
     """No key exists that the reference does not explain."""
     text = (Path(__file__).parents[2] / "onnxship.yaml").read_text()
     sections = (config.Config, config.Network, config.Edge, config.Image, config.Model, config.Compute)
-    sections += (config.Rollout, config.Gate, config.Load, config.Scan, config.Route, config.Service, config.Cost)
+    sections += (config.Rollout, config.Gate, config.Load, config.AgainstLive, config.Scan, config.Route)
+    sections += (config.Service, config.Cost)
     internal = {"environment_name", "directory", "path", "overlay"}
     keys = {field.alias or name for section in sections for name, field in section.model_fields.items()} - internal
 
     assert set() == {key for key in keys if f"{key}:" not in text}
+
+
+@pytest.mark.parametrize(
+    ("against_live", "says"),
+    [
+        (
+            "{rps: 10, duration_s: 5}",
+            "rps 10 x duration_s 5 gives 50 pairs of requests, too few to compare; 60 are needed",
+        ),
+        ("{max_latency_ratio: 0.9}", "Input should be greater than or equal to 1"),
+        ("{duration_s: 301}", "Input should be less than or equal to 300"),
+    ],
+)
+def test_a_comparison_that_could_decide_nothing_is_refused(file: Path, against_live: str, says: str) -> None:
+    """Before a release is built, not at its gate."""
+    change(file, "golden: golden.npz}", f"golden: golden.npz}}, gate: {{against_live: {against_live}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in caught.value.details[0]
+
+
+def test_the_comparison_can_be_switched_off(file: Path) -> None:
+    """`against_live: null` leaves the load's own thresholds; without the key it is on."""
+    assert config.load(file, "staging").services["digits"].gate.against_live == config.AgainstLive()
+
+    change(file, "golden: golden.npz}", "golden: golden.npz}, gate: {against_live: null}")
+
+    assert config.load(file, "staging").services["digits"].gate.against_live is None

@@ -81,21 +81,23 @@ class Project:
         exported = to_onnx(classifier, features[:1].astype(np.float32), options={id(classifier): {"zipmap": False}})
         (self.directory / "model.onnx").write_bytes(exported.SerializeToString())
 
-    def commit(self, message: str) -> None:
+    def commit(self, message: str, **environment: str) -> None:
+        """All files as they are; `environment` may hold git's own variables, such as a date."""
         who = ("-c", "user.name=User", "-c", "user.email=user@example.com")
         for words in (("add", "--all"), ("commit", "--quiet", "--message", message)):
-            subprocess.run(["git", *who, *words], cwd=self.directory, check=True)
+            subprocess.run(["git", *who, *words], cwd=self.directory, env=os.environ | environment, check=True)
 
     def quicken(self) -> None:
-        """A bake and a load test that fit a test: one AWS minute, 4 seconds."""
+        """A bake and a load test that fit a test: one AWS minute, 4 and 3 seconds."""
         path = self.directory / "onnxship.yaml"
         text = path.read_text().replace("bake_minutes: 10", "bake_minutes: 1")
+        text = text.replace("{rps: 20, duration_s: 10, max_latency_ratio", "{rps: 30, duration_s: 3, max_latency_ratio")
         path.write_text(text.replace("{rps: 20, duration_s: 15, min_requests: 100, p99_ms: 500", LOAD))
 
     def tasks(self) -> list[int]:
         """Process ids of tasks that the local AWS of this project runs or left behind."""
-        notes = (self.directory / ".onnxship/rehearsal/tasks").glob("*.json")
-        pids = [json.loads(note.read_text())["pid"] for note in notes]
+        files = (self.directory / ".onnxship/rehearsal/tasks").rglob("*.pid")
+        pids = [int(line.split()[0]) for file in files for line in file.read_text().splitlines()]
         return [pid for pid in pids if _is_alive(pid)]
 
     def _command(self, words: tuple[str, ...]) -> list[str]:
@@ -158,6 +160,12 @@ def wait_for_line(process: subprocess.Popen[str], text: str, timeout_s: float = 
 def interrupt(process: subprocess.Popen[str]) -> Ended:
     """Ctrl-C, and the command's end."""
     process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=90)
+    return Ended(process.returncode, stdout, stderr)
+
+
+def finish(process: subprocess.Popen[str]) -> Ended:
+    """The command's end, awaited."""
     stdout, stderr = process.communicate(timeout=90)
     return Ended(process.returncode, stdout, stderr)
 
