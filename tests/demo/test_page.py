@@ -1,6 +1,9 @@
 """The demo's page says what its report says, fetches nothing, and survives whatever a story leaves."""
 
+import json
 import re
+import subprocess
+import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -86,6 +89,15 @@ def test_the_page_is_written_whole_and_closed(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text()
     assert [] == Page(html).unbalanced
     assert html.rstrip().endswith("</html>")
+
+
+def test_the_page_is_written_again_from_its_report(tmp_path: Path) -> None:
+    """`python -m demo.page REPORT.json OUT.html` gives the very page that the demo wrote."""
+    (tmp_path / "report.json").write_text(json.dumps(sample()))
+    command = [sys.executable, "-m", "demo.page", tmp_path / "report.json", tmp_path / "again.html"]
+    subprocess.run(command, cwd=Path(page.__file__).parents[1], check=True)
+
+    assert page.render(sample()) == (tmp_path / "again.html").read_text()
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:
