@@ -24,7 +24,7 @@ from pipeline.results import LockState
 
 TTL_S = 120
 WRITE_TRIES = 3
-TAKE_TRIES = 10  # against a living holder, who renews meanwhile
+TAKE_TRIES = 10  # others write meanwhile
 LOOK_S = 0.5
 
 
@@ -141,7 +141,7 @@ def acquire(
     content = {
         "holder": holder, "run_url": run_url, "command": command, "nonce": uuid.uuid4().hex, "ttl_s": ttl_s,
     }  # fmt: skip
-    for _ in range(TAKE_TRIES if preempt else 1):
+    for _ in range(TAKE_TRIES):
         present = read_document(aws, place.bucket, place.key)
         state = _state(place, present)
         if state.held and not preempt:
@@ -153,7 +153,7 @@ def acquire(
             else:
                 etag = replace_document(aws, place.bucket, place.key, content, present.etag)
         except Lost:
-            continue  # somebody wrote between our look and our write: a rival, or the holder renewing
+            continue  # somebody wrote between our look and our write: a rival, or the holder renewing or leaving
         # When it began, by S3's clock, is known only now; the first renewal writes it down.
         began = read_lock(aws, place).since
         return Lease(aws, place, content | {"since": began}, etag, preempted=state if state.held else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -21,8 +20,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # https://docs.python.org/3/library/signal.html#note-on-sigpipe: the flush at exit must not fail again
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            interruption.silence(sys.stdout)
             sys.exit(BROKEN_PIPE)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells count
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,6 +80,14 @@ def _wait_for_clean_up(child: subprocess.Popen[bytes]) -> int:
 
 def _as_shells_count(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
+
+
+def silence(stream: TextIO) -> None:
+    """From here on nothing written to `stream` can fail: its reader has gone.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe (the flush at exit would fail again)
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _say(words: str) -> None:

@@ -16,7 +16,7 @@ import click
 from pipeline import config as configuration
 from pipeline import report
 from pipeline.aws import session
-from pipeline.cli import local_aws
+from pipeline.cli import interruption, local_aws
 from pipeline.config import Config, Service
 from pipeline.errors import AwsError, UsageError
 from pipeline.waiting import Clock, SystemClock
@@ -57,8 +57,15 @@ class Run:
         return round(self.clock.monotonic() - self.started_s, 3)
 
     def progress(self, line: str) -> None:
-        """A line of progress on stderr, with the seconds since the command began."""
-        click.echo(f"{self.elapsed_s:7.1f} s  {line}", err=True)
+        """A line of progress on stderr, with the seconds since the command began.
+
+        When its reader has gone (`2>&1 | head`) that interrupts once; what is cleared up then is told to nobody.
+        """
+        try:
+            click.echo(f"{self.elapsed_s:7.1f} s  {line}", err=True)
+        except BrokenPipeError:
+            interruption.silence(sys.stderr)
+            raise
 
     def show(self, result: Any) -> None:
         """The result, and only the result, on stdout; in GitHub Actions also as the step's summary."""
@@ -128,10 +135,17 @@ def need(module: str, extra: str) -> None:
 
 
 def confirm(run: Run, what: str, yes: bool) -> None:
-    """Ask on a terminal; without one `--yes` must be given. Says first where the command acts."""
-    where = f"{run.service} in {run.config.environment_name} (account {run.aws.account})"
+    """Ask on a terminal; without one `--yes` must be given. Says first where the command acts.
+
+    An environment with `approval: true` wants its name typed: a yes given out of habit is none.
+    """
+    name = run.config.environment_name
+    where = f"{run.service} in {name} (account {run.aws.account})"
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError("There is no terminal to ask on.", "add `--yes` to act without a question")
-    click.confirm(f"{what}: {where}?", abort=True, err=True)
+    if not run.config.environment.approval:
+        click.confirm(f"{what}: {where}?", abort=True, err=True)
+    elif click.prompt(f"{what}: {where}? Type `{name}` to approve", err=True, default="", show_default=False) != name:
+        raise UsageError(f"`{name}` was not typed; nothing was changed.", f"type `{name}`, or add `--yes`")
