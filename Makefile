@@ -11,8 +11,8 @@ WORKERS := --numprocesses 4 --dist loadfile
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/demo.ready  ## tell the whole story on this machine: ship, replace under load, roll back
-	@$(BIN)/python -m demo
+demo: $(VENV)/demo.ready  ## tell the whole story on this machine: ship, refuse what is bad, roll back, under load
+	@$(BIN)/python -m demo $(DEMO)
 
 test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under 10 minutes
 	$(BIN)/python -m pytest -m "not long" $(WORKERS)

@@ -1,4 +1,4 @@
-"""Three real classifiers on scikit-learn's digits, exported to ONNX, and what each answers to the golden inputs."""
+"""Real classifiers on scikit-learn's digits, exported to ONNX, and what each answers to the golden inputs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from demo.faults import PERMUTED
+
 GOLDEN_ROWS = 256
 
 
@@ -30,7 +32,7 @@ class Trained:
 
 
 def train(directory: Path) -> dict[str, Trained]:
-    """Fit and export one model per release into `directory`, with golden.npz beside them."""
+    """Fit and export the models into `directory`, one of them with its classes permuted, and golden.npz beside them."""
     images, labels = load_digits(return_X_y=True)
     seen, unseen, seen_labels, unseen_labels = train_test_split(
         images.astype(np.float32), labels, test_size=0.25, stratify=labels, random_state=0
@@ -43,10 +45,12 @@ def train(directory: Path) -> dict[str, Trained]:
         "v2": MLPClassifier((64,), max_iter=200, random_state=0),
         "v3": MLPClassifier((96,), max_iter=200, random_state=1),
     }
-    return {
-        release: _export(directory / f"{release}.onnx", classifier, (seen, seen_labels), (golden, expected))
-        for release, classifier in classifiers.items()
+    trained = {
+        name: _export(directory / f"{name}.onnx", classifier, (seen, seen_labels), (golden, expected))
+        for name, classifier in classifiers.items()
     }
+    permuted = LogisticRegression(max_iter=300), (seen, (seen_labels + 1) % 10), (golden, expected)
+    return trained | {PERMUTED: _export(directory / f"{PERMUTED}.onnx", *permuted)}
 
 
 def _export(

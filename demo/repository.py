@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 CONFIG = """\
 project: digits
@@ -22,9 +24,10 @@ services:
       quality: {metric: accuracy, at_least: 0.94}
       predict: {input: X, label: label, probabilities: probabilities}
     compute: {cpu: 1024, memory_mib: 2048, min: 2, max: 6}
-    rollout: {bake_minutes: 1}
+    rollout: ROLLOUT
     gate:
-      load: {rps: 30, duration_s: 6, min_requests: 100, p99_ms: 1000, max_failure_ratio: 0.001}
+      load: {rps: 30, duration_s: 4, min_requests: 100, p99_ms: 1000, max_failure_ratio: 0.001}
+      against_live: {rps: 30, duration_s: 4, max_latency_ratio: 1.5}
 
 cost: {monthly_usd: 300, notify: [ops@example.com]}
 """
@@ -36,9 +39,13 @@ import numpy as np
 
 
 def postprocess(outputs: dict[str, np.ndarray]) -> dict:
-    probabilities = outputs["probabilities"][0]
+    answers = [answer(*row) for row in zip(outputs["label"], outputs["probabilities"])]
+    return answers[0] if len(answers) == 1 else {"predictions": answers}
+
+
+def answer(label: np.int64, probabilities: np.ndarray) -> dict:
     return {
-        "prediction": int(outputs["label"][0]),
+        "prediction": int(label),
         "confidence": float(probabilities.max()),
         "top3": [int(digit) for digit in np.argsort(probabilities)[::-1][:3]],
     }
@@ -48,24 +55,35 @@ def postprocess(outputs: dict[str, np.ndarray]) -> dict:
 class Repository:
     """A git repository with onnxship.yaml, golden.npz and one model file whose content changes by commit."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rollout: dict[str, Any]) -> None:
         self.directory = directory
+        self._rollout = rollout
 
     def create(self, golden: Path) -> None:
         """Start afresh with the configuration and the golden inputs."""
         (self.directory / "models").mkdir(parents=True)
-        (self.directory / "onnxship.yaml").write_text(CONFIG)
         shutil.copy(golden, self.directory / "golden.npz")
+        self._configure({})
         self._git("init", "--quiet", "--initial-branch=main")
 
-    def commit(self, message: str, model: Path, service: str | None = None) -> str:
-        """Put `model` in place (and the code, when given), commit, and return the commit's sha."""
+    def commit(self, message: str, model: Path, service: str = "", rollout: dict[str, Any] | None = None) -> str:
+        """Commit this model, this code (none when empty) and this change to the rollout; the commit's sha."""
         shutil.copy(model, self.directory / "models" / "digits.onnx")
-        if service is not None:
-            (self.directory / "service.py").write_text(service)
+        code = self.directory / "service.py"
+        if service:
+            code.write_text(service)
+        else:
+            code.unlink(missing_ok=True)
+        self._configure(rollout or {})
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", message)
         return self._git("rev-parse", "HEAD")
+
+    def _configure(self, rollout: dict[str, Any]) -> None:
+        # JSON without its quotes is YAML's flow style.
+        (self.directory / "onnxship.yaml").write_text(
+            CONFIG.replace("ROLLOUT", json.dumps(self._rollout | rollout).replace('"', ""))
+        )
 
     def _git(self, *words: str) -> str:
         who = ("-c", "user.name=Demo", "-c", "user.email=demo@example.com", "-c", "commit.gpgsign=false")

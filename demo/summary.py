@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
+import platform
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +17,80 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
+from demo import page
 from demo.story import Story
 
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
 
-def write_report(story: Story, path: Path, duration_s: float, setup_s: float) -> dict[str, Any]:
-    """Write report.json and return it."""
+def write_report(story: Story, directory: Path, duration_s: float, setup_s: float) -> dict[str, Any]:
+    """Write report.json and report.html, and return what they hold."""
     report = {
         "ok": story.ok,
         "duration_s": round(duration_s, 1),
         "setup_s": setup_s,
+        "engine": story.engine,
+        "strategy": story.strategy,
         "seconds_per_aws_minute": story.rehearsal.get("seconds_per_aws_minute"),
-        "steps": [dataclasses.asdict(step) for step in story.steps],
+        "machine": {
+            "cpus": os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
+        "started_at": datetime.fromtimestamp(story.commands.began, UTC).isoformat(),
+        "steps": [dataclasses.asdict(step) | {"ok": step.ok} for step in story.commands.steps],
         "releases": story.releases,
         "traffic": story.traffic,
+        "billing": story.billing,
         "problems": story.problems,
         "not_rehearsed": story.rehearsal.get("not_rehearsed", []),
+        "recorded_only": story.rehearsal.get("recorded_only", []),
     }
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    (directory / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    if story.traffic:
+        page.write(report, directory / "report.html")
     return report
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """Steps, releases with their gates, traffic by release over time, and the verdict."""
+    """Steps, releases and who stopped the bad ones, traffic by release over time, and the verdict."""
     console.print()
     console.print(_steps(report["steps"]))
     if report["releases"]:
         console.print(_releases(report["releases"]))
     if report["traffic"]:
         _show_traffic(report["traffic"], console)
+    if report["billing"]:
+        console.print(f"[bold]Billing[/bold]  {_billing(report['billing'])}\n", highlight=False)
     for problem in report["problems"]:
         console.print(f"[bold red]✗[/bold red] {problem}", highlight=False)
     if report["ok"]:
-        requests = report["traffic"]["requests"]
         words = (
-            f"{requests:,} requests, none failed; {len(report['releases'])} releases in {report['duration_s']:.0f} s"
+            f"[bold green]✓ The story ended as told[/bold green] in {report['duration_s']:.0f} s: {_verdict(report)}"
         )
-        console.print(Panel(f"[bold green]✓ The story ended as told:[/bold green] {words}.\n{NEXT}", box=box.ROUNDED))
+        console.print(Panel(f"{words}\n{NEXT}", box=box.ROUNDED))
     else:
         console.print(Panel("[bold red]The story did not end as told.[/bold red]", box=box.ROUNDED))
 
 
+def _verdict(report: dict[str, Any]) -> str:
+    refused = sum(release["outcome"] == "refused" for release in report["releases"])
+    requests, suffered = report["traffic"]["requests"], report["traffic"]["suffered"]
+    if not refused:
+        return f"{requests:,} requests, none failed."
+    return (
+        f"{refused} bad releases refused before any user saw them, one taken back from production. "
+        f"Of {requests:,} requests {suffered} suffered from that one; no other failed."
+    )
+
+
 def _steps(steps: list[dict[str, Any]]) -> Table:
     table = Table(title="Steps", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
-    table.add_column("step")
-    table.add_column("command", style="cyan")
-    table.add_column("exit", justify="right")
-    table.add_column("seconds", justify="right")
+    table.add_column("", min_width=1)
+    table.add_column("step", no_wrap=True, min_width=max(len(step["name"]) for step in steps))
+    table.add_column("command", style="cyan", no_wrap=True, overflow="ellipsis")  # the one that gives way
+    table.add_column("exit", justify="right", min_width=4)
+    table.add_column("seconds", justify="right", min_width=7)
     for step in steps:
         mark = "[green]✓[/green]" if step["ok"] else "[red]✗[/red]"
         table.add_row(mark, step["name"], step["command"], str(step["exit_code"]), f"{step['duration_s']:.1f}")
@@ -69,19 +99,34 @@ def _steps(steps: list[dict[str, Any]]) -> Table:
 
 def _releases(releases: list[dict[str, Any]]) -> Table:
     table = Table(title="Releases", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("release", "outcome", "commit", "image", "model", "gates"):
-        table.add_column(column)
+    table.add_column("release", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("stopped by", no_wrap=True)
+    table.add_column("requests", justify="right", no_wrap=True)
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("why")
     for release in releases:
-        gates = "\n".join(f"{gate['name']}: {gate['verdict']} ({gate['reason']})" for gate in release["gates"] or [])
+        bad = release["kind"] == "bad"
         table.add_row(
             release["id"],
-            str(release["outcome"]),
-            (release["git_sha"] or "")[:7],
-            (release["image_digest"] or "").removeprefix("sha256:")[:12],
-            (release["model_sha256"] or "")[:12],
-            gates,
+            f"[{'red' if bad else 'green'}]{release['outcome']}[/]",
+            release["gate"],
+            f"{release['production_requests']:,}",
+            f"{release['failed_requests']:,}",
+            release["fault"] if bad else _gates(release),
         )
     return table
+
+
+def _gates(release: dict[str, Any]) -> str:
+    return ", ".join(f"{gate['name']}: {gate['verdict']}" for gate in release["gates"] or [])
+
+
+def _billing(billing: dict[str, Any]) -> str:
+    return (
+        f"a bill of {billing['data_point_usd']:g} USD on a budget of {billing['budget_usd']:g} USD put "
+        f"{billing['alarm']} into {billing['state']}; its subscriber was told after {billing['delivered_after_s']} s"
+    )
 
 
 def _show_traffic(traffic: dict[str, Any], console: Console) -> None:
@@ -92,19 +137,24 @@ def _show_traffic(traffic: dict[str, Any], console: Console) -> None:
         highlight=False,
     )
     colours = dict(zip(traffic["by_release"], COLOURS, strict=False))
+    each = math.ceil(len(traffic["timeline"]) / console.width)
+    blocks = [traffic["timeline"][at : at + each] for at in range(0, len(traffic["timeline"]), each)]
     bar = "".join(
-        f"[{colours.get(_most(second['by_release']), 'white')}]{'✗' if second['failed'] else '█'}[/]"
-        for second in traffic["timeline"]
+        f"[{colours.get(_most(seconds), 'white')}]{'✗' if any(second['failed'] for second in seconds) else '█'}[/]"
+        for seconds in blocks
     )
     legend = "  ".join(f"[{colour}]█ {release}[/]" for release, colour in colours.items())
-    console.print(f"{bar}\n{legend}   (a block is a second, in the colour of the release that answered most)\n")
+    console.print(f"{bar}\n{legend}  ✗ some failed   (a block: {each} s, the release that answered most)\n")
 
 
-def _most(by_release: dict[str, int]) -> str:
-    return max(by_release, key=lambda release: by_release[release])
+def _most(seconds: list[dict[str, Any]]) -> str:
+    counts = sum((Counter(second["by_release"]) for second in seconds), Counter[str]())
+    return counts.most_common(1)[0][0]
 
 
 NEXT = """
+The page with all of it: build/demo/report.html
+
 With a model of your own:
   onnxship init --model my.onnx --data labelled.csv
   onnxship serve

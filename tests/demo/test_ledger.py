@@ -1,4 +1,4 @@
-"""What the demo's users saw is held against the weights and the load balancer's log; each kind of lie is found."""
+"""What the demo's users saw is counted, and held against the load balancer's log; each kind of lie is found."""
 
 import json
 from pathlib import Path
@@ -9,41 +9,13 @@ import pytest
 from demo import ledger, traffic
 from demo.ledger import Request
 
-ORDER, SHIFTS = ["v1", "v2", "v1"], [10.0, 20.0]
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        Request(1.0, 1.1, "v1", ""),
-        Request(9.9, 10.1, "v1", ""),
-        Request(9.9, 10.1, "v2", ""),
-        Request(15.0, 15.1, "v2", ""),
-        Request(25.0, 25.1, "v1", ""),
-    ],
-)
-def test_an_answer_of_a_release_that_had_production_meanwhile_is_right(request_: Request) -> None:
-    """Around a shift either release may answer; elsewhere only the one that has the weight."""
-    assert [] == ledger.against_weights([request_], ORDER, SHIFTS)
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [Request(9.0, 9.9, "v2", ""), Request(10.1, 10.2, "v1", ""), Request(20.1, 20.2, "v2", "")],
-)
-def test_an_answer_before_the_shift_or_after_it_is_found(request_: Request) -> None:
-    """No v2 before production moves to it, no v1 after."""
-    (problem,) = ledger.against_weights([request_], ORDER, SHIFTS)
-
-    assert request_.release in problem
-
-
-def test_a_shift_that_nobody_told_is_found() -> None:
-    """Three releases in production mean two shifts."""
-    (problem,) = ledger.against_weights([], ORDER, [10.0])
-
-    assert "3 releases" in problem
-    assert "1 times" in problem
+REQUESTS = [
+    Request(0.0, 0.010, "v1", ""),
+    Request(0.5, 0.530, "v1", "status 503: "),
+    Request(1.2, 1.220, "v2", ""),
+    Request(1.4, 1.440, "bad", "status 500: "),
+    Request(1.5, 1.510, "bad", ""),
+]
 
 
 def test_counts_that_differ_from_the_load_balancers_are_found() -> None:
@@ -57,11 +29,7 @@ def test_counts_that_differ_from_the_load_balancers_are_found() -> None:
 
 def test_the_summary_counts_failures_by_reason(tmp_path: Path) -> None:
     """Requests, failures, releases, percentiles and a second-by-second timeline."""
-    lines = [
-        {"start": 0.0, "end": 0.010, "release": "v1", "failed": ""},
-        {"start": 0.5, "end": 0.530, "release": "v1", "failed": "status 503: "},
-        {"start": 1.2, "end": 1.220, "release": "v2", "failed": ""},
-    ]
+    lines = [vars(request) for request in REQUESTS[:3]]
     (tmp_path / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     summary = ledger.summary(ledger.read(tmp_path / "requests.jsonl"))
@@ -72,7 +40,38 @@ def test_the_summary_counts_failures_by_reason(tmp_path: Path) -> None:
     assert pytest.approx(20.0) == summary["p50_ms"]
 
 
-RECORDED = {"label:v1": np.array([7]), "confidence:v1": np.array([0.9])}
+def test_only_what_the_bad_release_answered_is_left_out_of_the_failures() -> None:
+    """They are counted as suffered instead; another release's failure is still a failure."""
+    summary = ledger.summary(REQUESTS, bad="bad")
+
+    assert (1, 1, {"status 503: ": 1}) == (summary["failed"], summary["suffered"], summary["failures"])
+    assert [1, 1] == [second["failed"] for second in summary["timeline"]]
+
+
+def test_an_answer_without_a_release_is_never_left_out() -> None:
+    """A request that nobody answered failed, whatever release is known to be bad."""
+    summary = ledger.summary([*REQUESTS, Request(2.0, 7.0, "", "no answer within 5 s")], bad="bad")
+
+    assert 2 == summary["failed"]
+
+
+def test_a_releases_requests_are_counted_within_a_time() -> None:
+    """All of them and the failed ones; from `since`, before `until`."""
+    assert (2, 1) == ledger.count(REQUESTS, "v1")
+    assert (1, 1) == ledger.count(REQUESTS, "v1", since=0.5)
+    assert (1, 0) == ledger.count(REQUESTS, "v1", until=0.5)
+    assert (0, 0) == ledger.count(REQUESTS, "v9")
+
+
+def test_latencies_are_told_by_release() -> None:
+    """Two releases that answer in the same second have percentiles of their own."""
+    second = ledger.timeline(REQUESTS)[1]
+
+    assert {"v2": {"p50": 20.0, "p99": 20.0}, "bad": {"p50": 25.0, "p99": 39.7}} == second["latency_ms"]
+
+
+RECORDED = {"X": np.eye(2), "label:v1": np.array([7, 3]), "confidence:v1": np.array([0.9, 0.8])}
+SECOND = {"prediction": 3, "confidence": 0.8}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,26 @@ RECORDED = {"label:v1": np.array([7]), "confidence:v1": np.array([0.9])}
 )
 def test_an_answer_that_differs_from_the_record_is_a_failure(answer: dict[str, float], release: str, says: str) -> None:
     """Another label, another confidence, no number at all, or a release that was never shipped."""
-    assert says in traffic.difference(answer, release, 0, RECORDED)
+    assert says in traffic.difference(answer, release, [0], RECORDED)
+    if release == "v1":
+        assert says in traffic.difference({"predictions": [answer, SECOND]}, release, [0, 1], RECORDED)
+
+
+def test_an_answer_to_one_of_two_images_is_a_failure() -> None:
+    """As a release gives it that reads the first alone."""
+    assert "1 answers to 2 images" == traffic.difference({"predictions": [SECOND]}, "v1", [0, 1], RECORDED)
+    assert "0 answers to 2 images" == traffic.difference(SECOND, "v1", [0, 1], RECORDED)
 
 
 def test_an_answer_as_recorded_is_none() -> None:
     """Rounding aside."""
-    assert "" == traffic.difference({"prediction": 7, "confidence": 0.9000004}, "v1", 0, RECORDED)
+    first = {"prediction": 7, "confidence": 0.9000004}
+
+    assert "" == traffic.difference(first, "v1", [0], RECORDED)
+    assert "" == traffic.difference({"predictions": [first, SECOND]}, "v1", [0, 1], RECORDED)
+
+
+def test_a_request_holds_one_image_or_several() -> None:
+    """One is an `input`, several are `inputs`."""
+    assert {"input": [1.0, 0.0]} == json.loads(traffic.body([0], RECORDED))
+    assert {"inputs": [[1.0, 0.0], [0.0, 1.0]]} == json.loads(traffic.body([0, 1], RECORDED))
