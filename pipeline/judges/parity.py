@@ -49,6 +49,6 @@ def _difference(expected: Array, answered: Array | None, rtol: float, atol: floa
     close = np.isclose(answered.astype(np.float64), expected.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True)
     with np.errstate(invalid="ignore"):
         distances = np.abs(answered.astype(np.float64) - expected.astype(np.float64))
-    largest = float(np.nanmax(distances)) if np.isfinite(distances).any() else 0.0
+    largest = float(np.max(distances[np.isfinite(distances)], initial=0.0))
     wrong = int(np.count_nonzero(~close))
     return (f"differs in {wrong} of {expected.size} values, by up to {largest:g}" if wrong else ""), largest

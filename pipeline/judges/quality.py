@@ -20,11 +20,12 @@ def judge_quality(
     `not_below` is a second floor: the live model's value less what may be lost.
     """
     rows = len(expected)
-    right = int(np.count_nonzero(_labels(predictions) == _labels(expected))) if rows else 0
-    quality = Quality(metric, right / rows if rows else 0.0, at_least, rows)
-    said = f"{metric} {quality.value:.4f} on {counted(rows, 'row')}"
     if rows == 0 or len(predictions) != rows:
-        return Verdict.INCONCLUSIVE, f"{counted(len(predictions), 'prediction')} for {counted(rows, 'label')}", quality
+        said = f"{counted(len(predictions), 'prediction')} for {counted(rows, 'label')}"
+        return Verdict.INCONCLUSIVE, said, Quality(metric, 0.0, at_least, rows)
+    right = int(np.count_nonzero(_labels(predictions) == _labels(expected)))
+    quality = Quality(metric, right / rows, at_least, rows)
+    said = f"{metric} {quality.value:.4f} on {counted(rows, 'row')}"
     if quality.value < at_least:
         return Verdict.FAIL, f"{said} is below {at_least:g}", quality
     if not_below is not None and quality.value < not_below:
@@ -35,6 +36,9 @@ def judge_quality(
 def _labels(values: Array) -> Array:
     """Labels as text, one a row: 3, 3.0 and "3" are the same label, and so are True and 1."""
     flat = values.reshape(len(values))
-    if flat.dtype.kind == "b" or (flat.dtype.kind == "f" and np.all(flat == np.round(flat))):
-        flat = flat.astype(np.int64)
-    return flat.astype(str)
+    if flat.dtype.kind == "b":
+        return flat.astype(np.int64).astype(str)
+    if flat.dtype.kind != "f":
+        return flat.astype(str)
+    # Each by itself: one NaN among whole numbers must not turn the others into other labels.
+    return np.array([str(int(value)) if float(value).is_integer() else str(value) for value in flat])

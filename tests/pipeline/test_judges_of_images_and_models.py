@@ -113,8 +113,50 @@ def test_both_floors_hold(at_least: float, not_below: float | None, verdict: Ver
     assert judge_quality(*arrays, metric="accuracy", at_least=at_least, not_below=not_below)[0] is verdict
 
 
-def test_no_rows_are_no_pass() -> None:
-    """No data is never a pass."""
-    empty = np.array([], dtype=np.int64)
+@pytest.mark.parametrize(
+    ("predictions", "expected", "said"),
+    [
+        ([], [], "0 predictions for 0 labels"),
+        ([], [1, 2], "0 predictions for 2 labels"),
+        ([1, 2], [], "2 predictions for 0 labels"),
+    ],
+)
+def test_no_rows_are_no_pass(predictions: list[int], expected: list[int], said: str) -> None:
+    """No data is never a pass, on whichever side it is missing, and the reason counts both."""
+    arrays = np.array(predictions, dtype=np.int64), np.array(expected, dtype=np.int64)
 
-    assert judge_quality(empty, empty, metric="accuracy", at_least=0)[0] is Verdict.INCONCLUSIVE
+    verdict, reason, quality = judge_quality(*arrays, metric="accuracy", at_least=0)
+
+    assert (verdict, reason, quality.samples) == (Verdict.INCONCLUSIVE, said, len(expected))
+
+
+@pytest.mark.parametrize(
+    ("predictions", "right"),
+    [
+        (np.array([1.0, np.nan]), 1),
+        (np.array([1.2, 2.0]), 1),
+        (np.array([-1, 2]), 1),
+        (np.array([1, 2]), 2),
+    ],
+)
+def test_what_is_no_label_is_wrong(predictions: np.ndarray, right: int) -> None:
+    """NaN, a fraction and a negative number equal none of the labels 1 and 2."""
+    _, _, quality = judge_quality(predictions, np.array([1, 2]), metric="accuracy", at_least=0)
+
+    assert quality.value == right / 2
+
+
+def test_a_refused_model_reads_in_figures() -> None:
+    """The value, the rows and the floor that was missed: the configured one first."""
+    arrays = np.array([1, 2, 3, 4]), np.array([1, 2, 3, 5])
+
+    reasons = [
+        judge_quality(*arrays, metric="accuracy", at_least=at_least, not_below=not_below)[1]
+        for at_least, not_below in ((0.8, 0.9), (0.5, 0.9), (0.5, None))
+    ]
+
+    assert reasons == [
+        "accuracy 0.7500 on 4 rows is below 0.8",
+        "accuracy 0.7500 on 4 rows is below 0.9000, the live model's value less what may be lost",
+        "accuracy 0.7500 on 4 rows is at least 0.5",
+    ]

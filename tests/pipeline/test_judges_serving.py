@@ -48,6 +48,37 @@ def test_nan_where_nan_was_recorded_is_equal():
     assert judge_parity(expected, expected, rtol=0, atol=0)[0] is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [(0.0, Verdict.PASS), (0.0015, Verdict.PASS), (0.0025, Verdict.FAIL), (-0.0025, Verdict.FAIL)],
+)
+def test_the_tolerance_is_of_both_kinds(difference, verdict):
+    """|difference| <= atol + rtol * |expected|: at 1.0 with 0.001 of each, 0.002."""
+    expected = {"p": np.array([1.0, 1.0])}
+
+    assert judge_parity(expected, {"p": np.array([1.0, 1.0 + difference])}, rtol=1e-3, atol=1e-3)[0] is verdict
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_fails(value):
+    """NaN and infinity differ from any number, and the largest difference stays a number."""
+    verdict, _, numbers = parity(p=np.array([[0.25, 0.75], [0.5, value]]))
+
+    assert verdict is Verdict.FAIL
+    assert np.isfinite(numbers["p_max_difference"])
+
+
+def test_text_and_integers_are_compared_as_they_are():
+    """No tolerance: one letter or one is a difference."""
+    expected = {"name": np.array(["cat", "dog"]), "count": np.array([1000, 2000])}
+
+    same = judge_parity(expected, expected, rtol=1, atol=1)
+    off = judge_parity(expected, {"name": np.array(["cat", "dot"]), "count": np.array([1001, 2000])}, rtol=1, atol=1)
+
+    assert same[0] is Verdict.PASS
+    assert (off[0], off[1]) == (Verdict.FAIL, "`name` differs in 1 of 2 values; `count` differs in 1 of 2 values")
+
+
 @pytest.mark.parametrize("expected", [{}, {"p": np.empty((0, 2))}])
 def test_no_recorded_outputs_decide_nothing(expected):
     """No data is never a pass."""
