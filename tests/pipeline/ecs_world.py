@@ -285,9 +285,8 @@ class Creating(World):
     def _described(self, d: Moving) -> dict[str, Any]:
         described = super()._described(d)
         target = described["targetServiceRevision"]
-        target["requestedProductionTrafficWeight"] = max(
-            target["requestedProductionTrafficWeight"], self.weight_of_the_first
-        )
+        weight = target.get("requestedProductionTrafficWeight", 0.0)
+        target["requestedProductionTrafficWeight"] = max(weight, self.weight_of_the_first)
         return described
 
     def _move(self, d: Moving) -> None:
@@ -431,3 +430,11 @@ class Rolling(World):
         if d is not None and d.status == "SUCCESSFUL":
             raise AwsError("it has ended", "", code="ConflictException")
         return super()._stop_service_deployment(serviceDeploymentArn, stopType)
+
+
+@dataclass
+class CreatingRolling(Creating, Rolling):
+    """A service that is created with ROLLING."""
+
+    def __post_init__(self) -> None:
+        self.has_hook, self.configuration = False, {"strategy": "ROLLING"}

@@ -2,10 +2,11 @@
 
 import pytest
 
-from pipeline.errors import GateRefused, StateUnknown
+from pipeline.config import Rollout
+from pipeline.errors import GateRefused, RolledBack, StateUnknown
 from pipeline.results import GateResult, Verdict
 from pipeline.stages.rollout import FirstRollout
-from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating, CreatingRolling
 
 
 @pytest.fixture
@@ -148,6 +149,44 @@ def test_an_interruption_after_the_gate_lets_the_creation_go_on(config, world):
     rollout.abandon()
 
     assert world.sent("delete_stack") == []
+
+
+@pytest.fixture
+def rolling(config):
+    service = config.services["tiny"].model_copy(update={"rollout": Rollout(strategy="ROLLING")})
+    return config.model_copy(update={"services": {"tiny": service}})
+
+
+def test_a_first_release_by_rolling_is_checked_on_production(rolling, clock):
+    """It serves from its start; the output says so, and the check comes when it does."""
+    world, seen, lines = CreatingRolling(clock), [], []
+    world.create_service()
+    rollout = first(rolling, world, Verdict.PASS, seen)
+    rollout.on_progress = lines.append
+    while not rollout.step():
+        world.clock.sleep(1)
+
+    result = rollout.finish()
+
+    assert ["http://lb.example"] == seen
+    assert "ROLLING has no gate" in result.note
+    assert any("ROLLING has no gate" in line for line in lines)
+    assert world.sent("delete_stack") == []
+
+
+@pytest.mark.parametrize("ends_when_judged", [False, True])
+def test_a_first_release_by_rolling_that_fails_its_check_does_not_stay(rolling, clock, ends_when_judged):
+    """There is nothing to go back to, so its stack goes, finished or not; users may have seen it: exit code 4."""
+    world = CreatingRolling(clock, rollback_status="ROLLBACK_FAILED", ends_when_judged=ends_when_judged)
+    world.create_service()
+    rollout = first(rolling, world, Verdict.FAIL, [])
+    while not rollout.step():
+        world.clock.sleep(1)
+
+    with pytest.raises(RolledBack, match="because"):
+        rollout.finish()
+
+    assert [rolling.stack_name("service", "tiny")] == [request["StackName"] for request in world.sent("delete_stack")]
 
 
 def test_a_service_that_cloudformation_never_created_is_a_refusal(config, world):
