@@ -26,6 +26,9 @@ from pipeline.errors import AwsError, ConfigError, UsageError
 
 LOOPBACK = "127.0.0.1"
 STATE_DIR = Path(".onnxship/rehearsal")
+# What a task is, and with it what builds the image: the first is the default.
+BUILDERS = {"process": "layers", "docker": "docker"}
+ENGINES = tuple(BUILDERS)
 START_TIMEOUT_S = 60
 END_TIMEOUT_S = 45
 # Whatever these say of real accounts must not reach a command that talks to the local AWS.
@@ -81,7 +84,9 @@ def _answers(port: int, pid: int) -> bool:
     return isinstance(health, dict) and health.get("pid") == pid
 
 
-def start(config: Config, seconds_per_minute: float, assume: tuple[str, ...] = ()) -> dict[str, Any]:
+def start(
+    config: Config, seconds_per_minute: float, engine: str = ENGINES[0], assume: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Start the supervisor and wait until it answers; the supervisor's own state as a dict.
 
     Interrupted before it answers, it is ended again.
@@ -94,7 +99,7 @@ def start(config: Config, seconds_per_minute: float, assume: tuple[str, ...] = (
     command = [
         *(sys.executable, "-m", "rehearsal", "up", "--state-dir", str(state_dir)),
         *("--account", config.environment.account, "--region", config.environment.region),
-        *("--seconds-per-minute", str(seconds_per_minute)),
+        *("--seconds-per-minute", str(seconds_per_minute), "--engine", engine),
         *(word for answer in assume for word in ("--assume", answer)),
         *("--reserve-port", *map(str, _free_ports(2))),
     ]
@@ -129,6 +134,15 @@ def _wait_until_up(config_path: Path, process: subprocess.Popen[bytes], begins_a
         "see the lines above; `onnxship rehearse down` clears an old one",
         details=tuple(last),
     )
+
+
+def refuse_another_engine(state: dict[str, Any], engine: str | None) -> None:
+    """A local AWS runs its tasks in one way: raises UsageError when another was asked for."""
+    if engine and engine != state["engine"]:
+        raise UsageError(
+            f"The local AWS runs its tasks with engine {state['engine']}, not {engine}.",
+            "end it with `onnxship rehearse down`, then run the same command again",
+        )
 
 
 def runs_already(config_path: Path, state: dict[str, Any]) -> UsageError:
@@ -175,7 +189,7 @@ def variables(config_path: Path) -> dict[str, str]:
             )
         raise UsageError(f"No local AWS runs for {config_path}.", "start one with `onnxship rehearse up`")
     with writing(state_dir_of(config_path)):
-        _write_overlay(state_dir_of(config_path), state["reserved_ports"])
+        _write_overlay(state_dir_of(config_path), state["reserved_ports"], state["engine"])
     return CONSTANT | {
         "AWS_ENDPOINT_URL": state["endpoint"],
         "AWS_REGION": state["region"],
@@ -227,8 +241,8 @@ def limits(state: dict[str, Any]) -> list[str]:
         connection.close()
 
 
-def _write_overlay(state_dir: Path, ports: list[int]) -> None:
-    """What differs on this machine: the ports kept free, no Docker needed, short polls, callers on loopback.
+def _write_overlay(state_dir: Path, ports: list[int], engine: str) -> None:
+    """What differs on this machine: the ports kept free, the engine's builder, short polls, callers on loopback.
 
     Written from what the running supervisor says of itself, whenever its environment is asked for: two that start at
     once, or a command killed half-way, leave no other one's ports in it.
@@ -237,7 +251,7 @@ def _write_overlay(state_dir: Path, ports: list[int]) -> None:
     overlay = {
         "edge": {"production_port": production_port, "test_port": test_port},
         "poll_interval_s": 0.25,
-        "services": {"*": {"image": {"builder": "layers"}, "gate": {"runner_cidr": f"{LOOPBACK}/32"}}},
+        "services": {"*": {"image": {"builder": BUILDERS[engine]}, "gate": {"runner_cidr": f"{LOOPBACK}/32"}}},
     }
     text = (
         "# Written by `onnxship rehearse`: merged over onnxship.yaml while ONNXSHIP_OVERLAY names it.\n"

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from pipeline import config as configuration
+from pipeline.building import docker
 from pipeline.cli import interruption, local_aws
 from pipeline.cli.options import config_options, need, output_option
 from pipeline.errors import StateUnknown, UsageError
@@ -24,6 +25,13 @@ unset {names}
 PS1="${{PS1-}}"; PS1="${{PS1#"(rehearsal) "}}"
 fi"""
 SHOWN_LIMITS = 8  # the gravest come first; all of them would push the result off the screen
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(local_aws.ENGINES),
+    help="What a task is: a process of this machine, or a container of its Docker.  [default: process]",
+)
 
 
 def add_to(cli: click.Group) -> None:
@@ -44,6 +52,7 @@ def rehearse() -> None:
 @rehearse.command()
 @config_options
 @click.option("--seconds-per-minute", default=2.0, show_default=True, help="Real seconds for one AWS minute of bake.")
+@engine_option
 @output_option
 @click.option(
     "--assume",
@@ -51,17 +60,21 @@ def rehearse() -> None:
     metavar="NAME=VALUE",
     help="Another reading of an open question about ECS, such as hooks_at_creation=false; may be repeated.",
 )
-def up(config_path: Path, env: str | None, seconds_per_minute: float, output: str, assume: tuple[str, ...]) -> None:
+def up(
+    config_path: Path, env: str | None, seconds_per_minute: float, engine: str | None, output: str,
+    assume: tuple[str, ...],
+) -> None:  # fmt: skip
     """Start the local AWS and leave it running.
 
     \b
     Example: onnxship rehearse up
+             onnxship rehearse up --engine docker
     """
     config = configuration.load(config_path, env)
     if (state := local_aws.running(config_path)) is not None:
         local_aws.refuse_another_account(config, state)
         raise local_aws.runs_already(config_path, state)
-    state = _start(config, seconds_per_minute, assume)
+    state = _start(config, seconds_per_minute, engine, assume)
     click.echo(json.dumps(state, indent=2) if output == "json" else _what_runs(state, config_path))
 
 
@@ -125,10 +138,12 @@ def run(config_path: Path, env: str | None, command: tuple[str, ...]) -> None:
 @click.option("--service", "-s", metavar="NAME", help="The service to ship.")
 @click.option("--release", metavar="ID", help="The release's name; made from the time and commit if left out.")
 @click.option("--seconds-per-minute", default=2.0, show_default=True, help="Real seconds for one AWS minute of bake.")
+@engine_option
 @output_option
 def ship(
-    config_path: Path, env: str | None, service: str | None, release: str | None, seconds_per_minute: float, output: str
-) -> None:
+    config_path: Path, env: str | None, service: str | None, release: str | None, seconds_per_minute: float,
+    engine: str | None, output: str,
+) -> None:  # fmt: skip
     """Start the local AWS if it does not run, bootstrap it, ship, and leave it all running.
 
     \b
@@ -137,9 +152,10 @@ def ship(
     config = configuration.load(config_path, env)
     state = local_aws.running(config_path)
     if state is None:
-        state = _start(config, seconds_per_minute)
+        state = _start(config, seconds_per_minute, engine)
         click.echo(_what_runs(state, config_path), err=True)
     local_aws.refuse_another_account(config, state)
+    local_aws.refuse_another_engine(state, engine)
     common = ["--config", str(config_path), *_given("--env", env), *_given("--service", service)]
     code = interruption.EXIT_CODE
     try:
@@ -179,19 +195,24 @@ def _farewell(config_path: Path, state: dict[str, Any], code: int) -> str:
     return "\n".join([*lines, f"It all keeps running: {look}`onnxship rehearse down` to end it."])
 
 
-def _start(config: configuration.Config, seconds_per_minute: float, assume: tuple[str, ...] = ()) -> dict[str, Any]:
+def _start(
+    config: configuration.Config, seconds_per_minute: float, engine: str | None, assume: tuple[str, ...] = ()
+) -> dict[str, Any]:
     need("moto", "onnxship[rehearsal]")
+    if engine == "docker":
+        docker.require_docker()
     try:
-        return local_aws.start(config, seconds_per_minute, assume)
+        return local_aws.start(config, seconds_per_minute, engine or local_aws.ENGINES[0], assume)
     except KeyboardInterrupt:
         click.echo("The local AWS was still starting, and has been ended.", err=True)
         raise
 
 
 def _what_runs(state: dict[str, Any], config_path: Path) -> str:
+    tasks = "" if state["engine"] == local_aws.ENGINES[0] else f"; engine {state['engine']}"
     return (
         f"The local AWS runs at {state['endpoint']} (account {state['account']}, {state['region']}; "
-        f"{state['seconds_per_minute']:g} s stand for one AWS minute of bake).\n"
+        f"{state['seconds_per_minute']:g} s stand for one AWS minute of bake{tasks}).\n"
         f"To use it from this shell:  {local_aws.how_to_enter(config_path)}\n"
         "To end it:                  onnxship rehearse down"
     )

@@ -66,7 +66,8 @@ def readable(line: str) -> str:
 def _exits(task: StoppedTask) -> str:
     words = []
     for name, exit_code, reason in task.exit_codes:
-        if exit_code is not None or reason:
+        own = "" if reason == task.reason else reason  # ECS says some reasons of the task and its container alike
+        if exit_code is not None or own:
             code = f"exit code {exit_code}" if exit_code is not None else ""
-            words.append(f"{name}: {', '.join(part for part in (code, reason) if part)}")
+            words.append(f"{name}: {', '.join(part for part in (code, own) if part)}")
     return f" ({'; '.join(words)})" if words else ""

@@ -16,8 +16,6 @@ from rehearsal.ecs.state import Task
 
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_KernelCapabilities.html
 ADDABLE = {"SYS_PTRACE"}
-# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Ulimit.html (Fargate's own default)
-OPEN_FILES = {"Name": "nofile", "Soft": 65535, "Hard": 65535}
 LOG_BYTES = "100m"
 
 
@@ -88,11 +86,11 @@ def _added(linux: dict[str, Any]) -> list[str]:
 
 
 def _ulimits(definition: dict[str, Any]) -> list[dict[str, Any]]:
-    given = [
+    """Those of the definition; Fargate's default for open files (65535) is more than some daemons may give."""
+    return [
         {"Name": one["name"], "Soft": one["softLimit"], "Hard": one["hardLimit"]}
         for one in definition.get("ulimits") or []
     ]
-    return given if any(one["Name"] == "nofile" for one in given) else [*given, OPEN_FILES]
 
 
 def _mount(task: Task, order: Order, mount: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:

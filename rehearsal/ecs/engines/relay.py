@@ -36,13 +36,10 @@ class Relay:
             )
 
     async def translated(self, text: str, ports: Collection[int]) -> str:
-        """`text` as a container understands it: loopback addresses with one of `ports` name the relay instead."""
+        """`text` as a container understands it, and every port that it names by this relay passed on."""
         for port in {int(found) for found in ON_LOOPBACK.findall(text)} & set(ports):
             await self.open(port)
-        return ON_LOOPBACK.sub(lambda found: self._here(found, ports), text)
-
-    def _here(self, found: re.Match[str], ports: Collection[int]) -> str:
-        return f"{self.address}:{found[1]}" if int(found[1]) in ports else found[0]
+        return relocated(text, self.address, ports)
 
     async def close(self) -> None:
         """Pass on nothing more."""
@@ -62,6 +59,11 @@ class Relay:
             pass  # one of the two ends is gone; closing the other tells it so
         finally:
             writer.close()
+
+
+def relocated(text: str, address: str, ports: Collection[int]) -> str:
+    """`text` with `address` in place of loopback wherever one of `ports` follows."""
+    return ON_LOOPBACK.sub(lambda found: f"{address}:{found[1]}" if int(found[1]) in ports else found[0], text)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
