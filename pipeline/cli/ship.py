@@ -54,7 +54,7 @@ def add_to(cli: click.Group) -> None:
 @dry_run_option
 @yes_option
 def ship(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool, yes: bool) -> None:
-    """Build, scan, publish, deploy, roll out blue-green behind the gate, and set the cost alarms.
+    """Build, scan, publish, deploy, roll out behind the gate, and set the cost alarms.
 
     \b
     Example: onnxship ship
