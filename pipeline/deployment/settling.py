@@ -24,11 +24,14 @@ SKEW = timedelta(minutes=5)  # between this machine's clock and ECS's
 
 @dataclass(frozen=True, slots=True)
 class Interference:
-    """What this run did to others: why, to which deployment, and the fence of the run whose lock it took."""
+    """What this run did to others: why, which deployment it stopped, and the fence of the run whose lock it took."""
 
     cause: str = ""
-    deployment_arn: str = ""
+    stopped: Deployment | None = None
     fence: int = 0
+
+    def did_stop(self, deployment: Deployment) -> bool:
+        return self.stopped is not None and self.stopped.arn == deployment.arn
 
 
 def has_served(deployment: Deployment) -> bool:
@@ -82,8 +85,9 @@ class Settling:
             return Outcome.LIVE, "ECS finished it; its run ended before its record"
         if deployment.status != "ROLLBACK_SUCCESSFUL":
             return None
-        outcome = Outcome.ROLLED_BACK if has_served(deployment) else Outcome.REFUSED
-        if deployment.arn == self.by.deployment_arn:
+        is_ours = self.by.stopped if self.by.did_stop(deployment) else None
+        outcome = Outcome.ROLLED_BACK if has_served(is_ours or deployment) else Outcome.REFUSED
+        if is_ours:
             return outcome, self.by.cause
         return outcome, f"its run ended before its record; ECS rolled it back: {deployment.rollback_reason}"
 
@@ -108,7 +112,7 @@ class Settling:
     def _unrecorded_rollback(self, deployment: Deployment) -> Iterator[str]:
         """The event of a rollback that could not write it down; alarms go back without anybody's command."""
         current = self.ledger.current()
-        if current is None or deployment.triggered_alarms or deployment.arn == self.by.deployment_arn:
+        if current is None or deployment.triggered_alarms or self.by.did_stop(deployment):
             return
         if any(
             record.event == "rollback" and record.deployment_arn == deployment.arn for record in self.ledger.history()

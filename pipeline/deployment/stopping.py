@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.aws.ecs import RUNNING_STATUSES, Deployment, describe_deployment, list_deployments, stop_deployment
 from pipeline.aws.session import Aws
@@ -20,8 +21,8 @@ def stop_running(
 ) -> Deployment | None:
     """Stop the deployment that runs or bakes and wait for its end; None when none runs (any more).
 
-    It asks neither S3 nor ECR. What a killed run's gate left behind is cleared. Raises StateUnknown when ECS could not
-    go back.
+    `production_weight` of what is returned is the one from before. Neither S3 nor ECR is asked. What a killed run's gate
+    left behind is cleared. Raises StateUnknown when ECS could not go back.
     """
     stopped = _stop_running(aws, clock, place, interval_s, on_progress)
     try:
@@ -71,7 +72,7 @@ def _stop_running(
             f"Deployment {arn} ended as {end.status}: {end.rollback_reason or end.status_reason or 'no reason'}.",
             f"look what runs: `onnxship status {place.options}`",
         )
-    return end
+    return replace(end, production_weight=deployment.production_weight)
 
 
 def _stop(aws: Aws, arn: str) -> None:

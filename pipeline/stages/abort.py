@@ -88,9 +88,7 @@ class _Abort:
         )
 
     def _settle(self, ledger: Ledger, lease: Lease, stopped: Deployment | None) -> None:
-        by = Interference(
-            self._cause, stopped.arn if stopped else "", lease.preempted.fence if lease.preempted else 0
-        )  # fmt: skip
+        by = Interference(self._cause, stopped, lease.preempted.fence if lease.preempted else 0)
         place = _existing(self.config, self.aws, self.service)
         for line in Settling(self.aws, ledger, place, self._now, by=by).settle():
             self.on_progress(line)

@@ -152,9 +152,8 @@ class _Return:
         latest = stop_running(
             self.aws, self.clock, self.place, interval_s=self.config.poll_interval_s, on_progress=self.on_progress
         )
-        deployment = latest or stopped
         by = Interference(
-            f"{self.who.name} stopped it with `{COMMAND}`", deployment.arn if deployment else "",
+            f"{self.who.name} stopped it with `{COMMAND}`", latest or stopped,
             lease.preempted.fence if lease.preempted else 0,
         )  # fmt: skip
         for line in Settling(ledger.aws, ledger, self.place, self.clock.now().isoformat(), by=by).settle():
