@@ -40,7 +40,6 @@ MAY_IMPORT = {
     "pipeline.stages": STAGES,
     "pipeline.stages.init": STAGES | {"jinja2"},
     "pipeline.stages.publish": STAGES | {"onnxruntime"},
-    "pipeline.stages.golden": STAGES | {"httpx"},
     "pipeline.report": PIPELINE_BASE | {"rich", "jinja2"},
     "pipeline.cli": {"pipeline", "click", "pydantic", "yaml"},
     "pipeline.__main__": {"pipeline.cli"},
@@ -71,6 +70,8 @@ MAY_IMPORT = {
         "yarl",
     },
     "loadtests": {"loadtests", "locust", "gevent", "numpy"},
+    "loadtests.golden": {"loadtests", "numpy"},
+    "loadtests.task": {"boto3"},
     "demo": {"demo", "sklearn", "skl2onnx", "numpy", "onnxruntime", "aiohttp", "boto3", "rich"},
     "demo.page": {"demo.charts", "jinja2"},
 }

@@ -256,7 +256,7 @@ class AgainstLive(Section):
 
 
 class Gate(Section):
-    from_: Annotated[Literal["vpc", "runner"], Field(alias="from")] = "runner"
+    from_: Annotated[Literal["vpc", "runner"], Field(alias="from")] = "vpc"
     runner_cidr: Cidr | None = None
     load: Load = Load()
     against_live: AgainstLive | None = AgainstLive()

@@ -1,9 +1,9 @@
 """The way to the new tasks, open for a gate's length: test port, secret header, no scale-out.
 
-The test port has no standing ingress. With `gate.from: vpc` it is opened to the security group of the gate's own tasks,
-with `runner` to the address of the machine that runs the pipeline. What a killed run left open carries its service and
-expiry as a tag and is closed at the next opening, or when the run's deployment is stopped; scale-out is allowed again at
-every end, whoever held it back.
+The test port has no standing ingress. With `gate.from: vpc` it is opened to the security group of the gate's own
+tasks, with `runner` to the address of the machine that runs the pipeline. What a killed run left open carries its
+service and expiry as a tag and is closed at the next opening, or when the run's deployment is stopped; scale-out is
+allowed again at every end, whoever held it back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.aws.secrets import secret_value
 from pipeline.aws.session import Aws
 from pipeline.config import Gate
 from pipeline.deployment.place import Place
-from pipeline.errors import AwsError
+from pipeline.errors import AwsError, UsageError
 from pipeline.results import Target
 from pipeline.waiting import Clock
 
@@ -30,13 +30,22 @@ Caller = Callable[[Place], str]
 
 
 def caller_of(gate: Gate) -> Caller:
-    """Who calls the test listener: a range of addresses, or a security group. Asked when the port is opened, not before.
+    """Who calls the test listener: a security group, or a range of addresses. Asked only when the port is opened.
 
-    A machine that cannot tell its own address can still do all that needs no gate.
+    So a machine that cannot tell its own address can still do all that needs no gate.
     """
     if gate.from_ == "vpc":
-        return lambda place: place.gate_security_group_id
+        return _gates_group
     return lambda _: gate.runner_cidr or caller_cidr()
+
+
+def _gates_group(place: Place) -> str:
+    if not place.gate_security_group_id:
+        raise UsageError(
+            "The cluster's stack has no security group for gates in the VPC: it is older than they are.",
+            f"run `onnxship deploy {place.options}`; or set services.<name>.gate.from: runner",
+        )
+    return place.gate_security_group_id
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def find_gate_place(config: Config, aws: Aws, service: str) -> GatePlace:
 
 
 def task_definition_request(place: GatePlace, image: str) -> dict[str, Any]:
-    """The RegisterTaskDefinition request: read-only root, /tmp as a volume, the header's secret from Secrets Manager."""
+    """The RegisterTaskDefinition request: read-only root, /tmp a volume, the header's secret from Secrets Manager."""
     region = place.config.environment.region
     values = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
     container = {

@@ -97,6 +97,7 @@ class World:
                 "ClusterName": "c",
                 "LoadBalancerDnsName": "lb.example",
                 "LoadBalancerSecurityGroupId": "sg-1",
+                "GateSecurityGroupId": "sg-gate",
             },
             "runtime": {"GateSecretArn": "arn:secret", "LogGroupName": "/logs"},
         }[StackName.rsplit("-", 1)[1]]

@@ -91,12 +91,13 @@ def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, 
     ("edge", "says"),
     [
         ("certificate_arn: arn:aws:acm:x, ", "set edge.domain"),
-        ("scheme: internal, ", "services.digits.gate.runner_cidr"),
+        ("scheme: internal, ", "services.digits.gate.from to vpc"),
     ],
 )
 def test_what_the_gate_could_never_reach_is_refused(file: Path, edge: str, says: str) -> None:
     """A certificate without its name, and a private load balancer asked from a public address."""
     change(file, "edge: {", "edge: {" + edge)
+    change(file, "golden: golden.npz}}", "golden: golden.npz}, gate: {from: runner}}")
 
     with pytest.raises(ConfigError) as caught:
         config.load(file, "staging")

@@ -24,7 +24,7 @@ def config(tmp_path) -> Config:
             "services": {
                 "s": {
                     "model": {"path": "m.onnx", "golden": "g.npz"},
-                    "gate": {"runner_cidr": "192.0.2.7/32"},
+                    "gate": {"from": "runner", "runner_cidr": "192.0.2.7/32"},
                     "rollout": {"start_deadline_s": 60, "max_failed_tasks": 3},
                 }
             },

@@ -47,10 +47,14 @@ def test_every_template_has_a_hash(config: Config) -> None:
     assert all(len(value) == 64 for value in hashes.values())
 
 
-@pytest.mark.parametrize(("duration_s", "minutes"), [(1, "11"), (30, "11"), (31, "12"), (900, "26")])
-def test_the_hook_outlasts_the_gate(configure: Configure, duration_s: int, minutes: str) -> None:
-    """ECS waits for the gate's answer as long as load and comparison (30 s) take, and ten minutes more."""
-    config = configure(gate={"load": {"duration_s": duration_s}})
+@pytest.mark.parametrize(
+    ("where", "duration_s", "minutes"),
+    [("runner", 1, "11"), ("runner", 30, "11"), ("runner", 31, "12"), ("runner", 900, "26"), ("vpc", 31, "17")],
+)
+def test_the_hook_outlasts_the_gate(configure: Configure, where: str, duration_s: int, minutes: str) -> None:
+    """ECS waits for the gate's answer as long as load and comparison (30 s) take, and ten minutes more; in the VPC
+    two tasks must start first."""
+    config = configure(gate={"from": where, "load": {"duration_s": duration_s}})
 
     assert templates.values_of_config(config, SERVICE)["HookTimeoutMinutes"] == minutes
 
