@@ -109,15 +109,20 @@ class Follower:
             self._act(deployment)
         return self.ending is not None
 
-    def abandon(self) -> None:
-        """The run is interrupted: before production shifts, one call that rolls back; after it, ECS bakes on.
+    @property
+    def stays(self) -> bool:
+        """Whether an interruption leaves the release where it is: production reaches it, and its gates have passed it.
 
-        ROLLING is rolled back until its check has passed: nobody else would make it.
+        ROLLING reaches production before its gates have; nobody else would ask them.
         """
+        is_unchecked = self.is_rolling and bool(self.refusal or (self.gates and not self.results))
+        return self.had_production and not is_unchecked
+
+    def abandon(self) -> None:
+        """The run is interrupted: before production shifts, one call that rolls back; after it, ECS bakes on."""
         if self.ending is not None or not (self.deployment_arn or self._find()):
             return
-        is_unchecked = self.is_rolling and bool(self.refusal or (self.gates and not self.results))
-        if self.had_production and not is_unchecked:
+        if self.stays:
             self.tell(
                 f"Production has shifted: ECS bakes on by itself and its alarms still roll back. "
                 f"See `onnxship status {self.place.options}`; go back with `onnxship rollback {self.place.options}`."

@@ -40,8 +40,8 @@ def switch(
 
     ROLLING has no test listener: the gates ask production, once it reaches the new tasks alone. A deployment of the
     same task definition that an interrupted run left is taken up. `at_once` leaves out steps and bake, for going back.
-    `on_alarms` hears which rollback alarms ring before the start. Raises GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another release's deployment
-    runs.
+    `on_alarms` hears which rollback alarms ring before the start. Raises GateRefused (3), RolledBack (4), StateUnknown
+    (5), or Locked (7) when another release's deployment runs.
     """
     place = find_place(config, aws, service)
     follower = Follower(
@@ -189,8 +189,8 @@ def _guard(aws: Aws, place: Place, service: Service, rollout: Rollout, tell: Cal
         )
     if not rollout.is_gated and service.strategy != "ROLLING":
         raise GateRefused(
-            f"Service {service.name} is still deployed by {service.strategy}; ROLLING replaces tasks in the target group "
-            "that serves, and the service must name that one first.",
+            f"Service {service.name} is still deployed by {service.strategy}; ROLLING replaces tasks in the target "
+            "group that serves, and the service must name that one first.",
             f"run `onnxship deploy {place.options}`, which changes both",
         )
     if rollout.is_gated and GATE_STAGE not in service.hook_stages:

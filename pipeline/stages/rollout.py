@@ -112,7 +112,7 @@ class FirstRollout:
         """The run is interrupted: stop the deployment, and let CloudFormation remove what it was creating."""
         if self._follower is not None:
             give_up(self._follower)
-            if self._follower.had_production and not self._follower.is_rolling:
+            if self._follower.stays:
                 return
         try:
             if stack := self._half_created():
