@@ -21,7 +21,10 @@ from demo import charts
 
 UNITS = {"_ms": "ms", "_s": "s", "_percent": "%", "_usd": "USD", "_mib": "MiB"}
 PAIRED = re.compile(r"^(new|live|compared)_")  # measured of both releases at once, by the same requests
+RATIO = re.compile(r"^p\d+_ratio")
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# A record keeps its numbers by the alphabet; for people they come in the order in which they are asked for.
+ORDER = ("rows", "requests", "failures", "rps", "p50_ms", "p95_ms", "p99_ms", "duration_s", "max_latency_ratio")
 WORDS = {"rps": "requests a second", "p50": "median (p50)", "max_latency_ratio": "ratio to blue, at most"}
 GATE_WORDS = {
     "build": "build, which looks at the image's platform",
@@ -124,9 +127,9 @@ def _judged(release: dict[str, Any]) -> tuple[dict[str, Any], list[Judged], bool
 
 
 def side_by_side(numbers: dict[str, float | int | str]) -> list[Measured]:
-    """A gate's numbers in their order; what was measured of both releases at once stands in one line."""
+    """A gate's numbers; what was measured of both releases at once stands in one line, after the others."""
     found, shown = [], set()
-    for name, value in numbers.items():
+    for name, value in sorted(numbers.items(), key=lambda item: _place(item[0])):
         if name in shown:
             continue
         base = PAIRED.sub("", name)
@@ -146,6 +149,13 @@ def side_by_side(numbers: dict[str, float | int | str]) -> list[Measured]:
         else:
             found.append(Measured(words(name), with_unit(name, value)))
     return found
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    """Green's own first, then what was measured of both; ratios come last, shown unless a pair has them already."""
+    base = PAIRED.sub("", name)
+    group = 2 if RATIO.search(name) else int(base != name)
+    return group, ORDER.index(base) if base in ORDER else len(ORDER), name
 
 
 def _ratio(base: str, numbers: dict[str, float | int | str]) -> tuple[str, list[str]]:
