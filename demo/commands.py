@@ -123,8 +123,9 @@ class Commands:
         return Ended(step, started_at, json.loads(stdout) if as_json and stdout.strip() else {}, progress, error)
 
     def do(self, name: str, command: str, why: str, work: Callable[[], Any]) -> Any:
-        """Something in the story that is no command of `onnxship`; it is told and noted like one."""
-        self.tell(command, why)
+        """What is no command of `onnxship`, noted like one; told only if something is typed."""
+        if command:
+            self.tell(command, why)
         started_s = self.now_s
         result = work()
         self.steps.append(Step(name, command, why.strip(), 0, 0, started_s, round(self.now_s - started_s, 1)))
@@ -148,8 +149,12 @@ class Commands:
             )  # fmt: skip
             processes.note(self.children, child.pid)
             assert child.stderr is not None
-            progress, error = self._pass_on(child.stderr)
-            exit_code = child.wait()
+            try:
+                progress, error = self._pass_on(child.stderr)
+                exit_code = child.wait()
+            except BaseException:  # a Ctrl-C: the command rolls back what it had begun
+                processes.end(child)
+                raise
             stdout.seek(0)
             return exit_code, stdout.read(), progress, error
 

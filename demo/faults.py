@@ -90,7 +90,7 @@ CRASHES = Fault(
     commit="Read features from the feature store",
     why="""
 The new code reads an environment variable that is set on the author's machine and nowhere else. ECS would try
-again for hours; here three failed tasks are enough, and their last words are shown.
+again for hours; here two failed tasks are enough, and their last words are shown.
 """,
     service='''\
 """Read features from the feature store."""
@@ -103,6 +103,7 @@ SETTINGS = {}
 def startup() -> None:
     SETTINGS["features"] = os.environ["FEATURE_STORE_URL"]
 ''',
+    rollout={"max_failed_tasks": 2},
 )
 
 NEVER_HEALTHY = Fault(
@@ -113,7 +114,7 @@ NEVER_HEALTHY = Fault(
     commit="Ask for a licence first",
     why="""
 The container runs, but waits for a licence server that nobody can reach from there: it is never ready, and it
-never fails. The release's own deadline, 12 s in this commit, ends the wait.
+never fails. The release's own deadline, 10 s in this commit, ends the wait.
 """,
     service='''\
 """Serve only with a licence."""
@@ -133,7 +134,7 @@ def startup() -> None:
             print(f"waiting for the licence server {LICENCES[0]}:{LICENCES[1]}", flush=True)
             time.sleep(2)
 ''',
-    rollout={"start_deadline_s": 12},
+    rollout={"start_deadline_s": 10},
 )
 
 WRONG_ANSWERS = Fault(

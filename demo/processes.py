@@ -50,6 +50,16 @@ def note(file: Path, pid: int) -> None:
         children.write(f"{pid} {started_at(pid)}\n")
 
 
+def end(child: subprocess.Popen[str], patience_s: float = END_S) -> None:
+    """Ask the child to end, and wait; what does not listen is killed."""
+    child.terminate()
+    try:
+        child.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+
+
 def end_left_over(file: Path) -> list[int]:
     """End the children of a demo that was killed; those that still ran."""
     lines = file.read_text().splitlines() if file.exists() else []

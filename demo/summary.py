@@ -20,6 +20,7 @@ from rich.table import Table
 from demo import page
 from demo.story import Story
 
+FRAME = 28  # of the steps' table: everything but the names and the commands
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
 
 
@@ -55,7 +56,7 @@ def write_report(story: Story, directory: Path, duration_s: float, setup_s: floa
 def show(report: dict[str, Any], console: Console) -> None:
     """Steps, releases and who stopped the bad ones, traffic by release over time, and the verdict."""
     console.print()
-    console.print(_steps(report["steps"]))
+    console.print(_steps(report["steps"], console.width))
     if report["releases"]:
         console.print(_releases(report["releases"]))
     if report["traffic"]:
@@ -84,16 +85,16 @@ def _verdict(report: dict[str, Any]) -> str:
     )
 
 
-def _steps(steps: list[dict[str, Any]]) -> Table:
+def _steps(steps: list[dict[str, Any]], width: int) -> Table:
     table = Table(title="Steps", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("", min_width=1)
-    table.add_column("step", no_wrap=True, min_width=max(len(step["name"]) for step in steps))
-    table.add_column("command", style="cyan", no_wrap=True, overflow="ellipsis")  # the one that gives way
-    table.add_column("exit", justify="right", min_width=4)
-    table.add_column("seconds", justify="right", min_width=7)
+    for name, justify in (("", "left"), ("step", "left"), ("command", "left"), ("exit", "right"), ("seconds", "right")):
+        table.add_column(name, justify=justify, no_wrap=True, style="cyan" if name == "command" else "")
+    # What gives way is the command, so that every step stays on a line.
+    room = width - max(len(step["name"]) for step in steps) - FRAME
     for step in steps:
         mark = "[green]✓[/green]" if step["ok"] else "[red]✗[/red]"
-        table.add_row(mark, step["name"], step["command"], str(step["exit_code"]), f"{step['duration_s']:.1f}")
+        command = step["command"] if len(step["command"]) <= room else step["command"][: room - 1] + "…"
+        table.add_row(mark, step["name"], command, str(step["exit_code"]), f"{step['duration_s']:.1f}")
     return table
 
 

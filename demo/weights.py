@@ -62,6 +62,16 @@ def changes(weights: list[dict[str, Any]], port: int, runs: list[Run]) -> list[C
     return told
 
 
+def replaced(runs: list[Run]) -> list[Change]:
+    """What may answer when tasks are replaced one by one and no weight moves: during a run the old and the new."""
+    told: list[Change] = []
+    former: dict[str, float] = {}
+    for run in runs:
+        told += [Change(run.began, {**former, run.release: 100}), Change(run.ended, {run.release: 100})]
+        former = {run.release: 100}
+    return told
+
+
 def in_full(told: list[Change]) -> list[str]:
     """The releases that had all of production, one after the other."""
     full = [next(iter(change.shares)) for change in told if len(change.shares) == 1]

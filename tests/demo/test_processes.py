@@ -1,5 +1,6 @@
 """A demo leaves no process, however it ended, and there is one demo at a time."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,19 @@ def test_another_process_with_the_same_number_is_left_alone(tmp_path: Path) -> N
 def test_nothing_noted_is_nothing_to_end(tmp_path: Path) -> None:
     """The first demo in a directory."""
     assert [] == processes.end_left_over(tmp_path / "children")
+
+
+def test_a_child_that_does_not_listen_is_killed() -> None:
+    """One that ends when it is asked to ends by itself."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    for code, number in ((SLEEPER[2], signal.SIGTERM), (deaf, signal.SIGKILL)):
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        child.stdout.readline()
+
+        processes.end(child, patience_s=0.5 if code is deaf else 20)
+
+        assert -number == child.returncode
 
 
 def test_a_second_demo_in_the_same_directory_is_refused(tmp_path: Path) -> None:

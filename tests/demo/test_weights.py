@@ -97,6 +97,16 @@ def test_an_answer_before_the_shift_or_after_it_is_found(request_: Request) -> N
     assert f"answered by {request_.release}, not" in problem
 
 
+def test_while_tasks_are_replaced_one_by_one_both_releases_may_answer() -> None:
+    """A rolling deployment moves no weight: until the command ends old and new answer, afterwards the new alone."""
+    told = weights.replaced([Run("v1", 0, 10), Run("v2", 20, 30)])
+
+    right = [Request(15.0, 15.1, "v1", ""), Request(25.0, 25.1, "v1", ""), Request(25.0, 25.1, "v2", "")]
+    wrong = [Request(15.0, 15.1, "v2", ""), Request(35.0, 35.1, "v1", "")]
+    assert [] == weights.against_weights(right, told)
+    assert 2 == len(weights.against_weights(wrong, told))
+
+
 def sent(v1: int, v2: int) -> list[Request]:
     releases = ["v1"] * v1 + ["v2"] * v2
     return [Request(10 + 0.01 * number, 10.1 + 0.01 * number, name, "") for number, name in enumerate(releases)]
