@@ -241,6 +241,16 @@ def test_a_story_that_broke_early_is_told_as_far_as_it_came() -> None:
     assert "None" not in parsed.text
 
 
+def test_requests_that_nobody_counted_are_not_called_none() -> None:
+    """A refusal in a story that was interrupted before the count says so; 0 is only what was measured."""
+    report = sample() | {"traffic": {}}
+    refused = [release for release in report["releases"] if release["outcome"] == "refused"]
+    html = page.render(report)
+
+    assert len(refused) == html.count("<dd>not counted</dd>")
+    assert "<dd>0</dd>" not in html.partition('id="refused"')[2].partition('id="gates"')[0]
+
+
 def test_a_story_without_a_single_step_has_its_page() -> None:
     """Even the time axis of nothing can be drawn."""
     parsed = Page(page.render(broken() | {"steps": []}))
