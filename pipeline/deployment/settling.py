@@ -79,8 +79,11 @@ class Settling:
 
     def _ending(self, draft: Draft, deployment: Deployment | None) -> tuple[Outcome, str] | None:
         if deployment is None:
-            is_pre_empted = self.by.fence > 0 and draft.content.get("fence") == self.by.fence
-            return (Outcome.ABORTED, f"{self.by.cause} before anything was deployed") if is_pre_empted else None
+            if self.by.fence > 0 and draft.content.get("fence") == self.by.fence:
+                return Outcome.ABORTED, f"{self.by.cause} before anything was deployed"
+            if draft.content["event"] == "rollback":  # the next one has an id of its own and goes on with nothing
+                return Outcome.ABORTED, "its run ended before anything was deployed"
+            return None
         if deployment.status == "SUCCESSFUL" and draft.content["event"] == "rollback" and self._is_live(draft):
             return Outcome.LIVE, "ECS finished it; its run ended before its record"
         if deployment.status != "ROLLBACK_SUCCESSFUL":

@@ -21,8 +21,8 @@ def stop_running(
 ) -> Deployment | None:
     """Stop the deployment that runs or bakes and wait for its end; None when none runs (any more).
 
-    `production_weight` of what is returned is the one from before. Neither S3 nor ECR is asked. What a killed run's gate
-    left behind is cleared. Raises StateUnknown when ECS could not go back.
+    `production_weight` of what is returned is the one from before. Neither S3 nor ECR is asked. What a killed run's
+    gate left behind is cleared. Raises StateUnknown when ECS could not go back.
     """
     stopped = _stop_running(aws, clock, place, interval_s, on_progress)
     try:

@@ -194,7 +194,8 @@ class World:
     def _stop_service_deployment(self, serviceDeploymentArn: str, stopType: str) -> dict[str, Any]:
         d = self._find(serviceDeploymentArn)
         assert d is not None
-        d.status, d.hook, d.rolled_back_because = "STOP_REQUESTED", "", "stopped by user"
+        d.status, d.rolled_back_because = "STOP_REQUESTED", "stopped by user"
+        d.hook = "FAILED" if d.hook == "AWAITING_ACTION" else d.hook
         return {}
 
     def _list_tasks(self, **_: Any) -> dict[str, Any]:

@@ -1,19 +1,17 @@
 """Two writers and one lock, call by call in every order: one goes on, and one that was overtaken is fenced off."""
 
-import hashlib
-import io
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
 from pipeline.aws.lock import TTL_S, LockPlace, acquire
-from pipeline.errors import AwsError, Locked
+from pipeline.errors import Locked
+from tests.pipeline.memory_s3 import MemoryS3
 
 PLACE = LockPlace("bucket", "test", "tiny")
 STEPS = 3
@@ -21,41 +19,22 @@ ROUNDS = 1000
 
 
 @dataclass
-class S3:
-    """One key with conditional writes and a clock of its own; beside it, the world that writers change."""
+class Shared:
+    """The lock's S3 with a clock of its own, and the world that writers change."""
 
-    now: datetime = datetime(2026, 11, 21, tzinfo=UTC)
-    body: bytes = b""
-    written_at: datetime = datetime(2026, 11, 21, tzinfo=UTC)
+    time: datetime = datetime(2026, 11, 21, tzinfo=UTC)
     changes: list[tuple[int, int]] = field(default_factory=list)  # fence of who changed, newest fence given out then
+    s3: MemoryS3 = field(init=False)
 
-    @property
-    def etag(self) -> str:
-        return hashlib.md5(self.body, usedforsecurity=False).hexdigest()
-
-    def get_object(self, **_: Any) -> dict[str, Any]:
-        if not self.body:
-            raise AwsError("no key", "", code="NoSuchKey")
-        headers = {"HTTPHeaders": {"date": format_datetime(self.now, usegmt=True)}}
-        return {
-            "Body": io.BytesIO(self.body),
-            "ETag": self.etag,
-            "LastModified": self.written_at,
-            "ResponseMetadata": headers,
-        }
-
-    def put_object(self, Body: bytes, IfMatch: str = "", IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:  # noqa: N803
-        if (IfNoneMatch and self.body) or (IfMatch and IfMatch != self.etag):
-            raise AwsError("lost", "", code="PreconditionFailed")
-        self.body, self.written_at = Body, self.now
-        return {"ETag": self.etag}
+    def __post_init__(self) -> None:
+        self.s3 = MemoryS3(lambda: self.time)
 
 
 @dataclass
 class Turn:
     """A writer in a thread, which makes one call whenever it is its turn."""
 
-    s3: S3
+    shared: Shared
     work: Callable[["Turn"], None]
     is_over: bool = False
     error: BaseException | None = None
@@ -74,7 +53,7 @@ class Turn:
 
     def call(self, _service: str, operation: str, /, **request: Any) -> dict[str, Any]:
         self.pause()
-        return dict(getattr(self.s3, operation)(**request))
+        return dict(getattr(self.shared.s3, operation)(**request))
 
     def pause(self) -> None:
         self._done.release()
@@ -98,29 +77,29 @@ def writer(fences: list[int], name: str, *, preempt: bool) -> Callable[[Turn], N
         for _ in range(STEPS):
             lease.confirm()
             turn.pause()  # here a process may be stopped for as long as it takes
-            turn.s3.changes.append((lease.fence, max(fences)))
+            turn.shared.changes.append((lease.fence, max(fences)))
         lease.release()
 
     return work
 
 
-def raced(seed: int, *, preempt: bool, ticks: bool) -> tuple[S3, list[int], list[Turn]]:
+def raced(seed: int, *, preempt: bool, ticks: bool) -> tuple[Shared, list[int], list[Turn]]:
     """One order of calls, drawn by `seed`; with `ticks` S3's clock jumps past the lease at any moment."""
-    chance, s3 = random.Random(seed), S3()
+    chance, shared = random.Random(seed), Shared()
     fences: list[int] = []
-    turns = [Turn(s3, writer(fences, "ann", preempt=False)), Turn(s3, writer(fences, "ben", preempt=preempt))]
+    turns = [Turn(shared, writer(fences, "ann", preempt=False)), Turn(shared, writer(fences, "ben", preempt=preempt))]
     while not all(turn.is_over for turn in turns):
         chance.choice(turns).step()
         if ticks and chance.random() < 0.1:
-            s3.now += timedelta(seconds=TTL_S + 1)
-    return s3, fences, turns
+            shared.time += timedelta(seconds=TTL_S + 1)
+    return shared, fences, turns
 
 
-def check(s3: S3, fences: list[int], turns: list[Turn]) -> None:
+def check(shared: Shared, fences: list[int], turns: list[Turn]) -> None:
     """No fence twice; after a newer one was given out the older makes the one change under way, and no more."""
     assert sorted(set(fences)) == sorted(fences)
     for fence in fences:
-        late = [newest for changer, newest in s3.changes if changer == fence and newest > fence]
+        late = [newest for changer, newest in shared.changes if changer == fence and newest > fence]
         assert len(late) <= 1
     assert all(turn.error is None or isinstance(turn.error, Locked) for turn in turns), [turn.error for turn in turns]
 
@@ -129,9 +108,9 @@ def test_of_two_at_once_one_goes_on_and_the_other_is_told_who() -> None:
     """Without an expired lease changes of two writers never mix."""
     refused = 0
     for seed in range(ROUNDS):
-        s3, fences, turns = raced(seed, preempt=False, ticks=False)
-        check(s3, fences, turns)
-        assert s3.changes == sorted(s3.changes)
+        shared, fences, turns = raced(seed, preempt=False, ticks=False)
+        check(shared, fences, turns)
+        assert shared.changes == sorted(shared.changes)
         errors = [turn.error for turn in turns if turn.error]
         assert len(errors) + len(fences) == 2
         refused += len(errors)
@@ -144,7 +123,7 @@ def test_a_paused_writer_that_resumes_is_fenced_off(preempt: bool) -> None:
     """Its lease ended, or was taken, at any moment: what it had confirmed is the last thing that it does."""
     overtaken = 0
     for seed in range(ROUNDS):
-        s3, fences, turns = raced(seed, preempt=preempt, ticks=True)
-        check(s3, fences, turns)
+        shared, fences, turns = raced(seed, preempt=preempt, ticks=True)
+        check(shared, fences, turns)
         overtaken += any("was taken by" in str(turn.error) for turn in turns)
     assert overtaken > ROUNDS / 50

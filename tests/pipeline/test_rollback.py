@@ -62,7 +62,11 @@ class Account(World):
 @pytest.fixture
 def account(aws, bucket, clock) -> Account:
     """v1 was shipped, then v2, which serves."""
-    account = Account(clock, aws=aws, bucket=bucket)
+    return shipped_twice(Account(clock, aws=aws, bucket=bucket))
+
+
+def shipped_twice(account: Account) -> Account:
+    """v1 was shipped, then v2, which serves."""
     ledger = ledger_of(account)
     for number, (release_id, definition, digest) in enumerate([("v1", OLD, OLD_DIGEST), ("v2", NEW, NEW_DIGEST)]):
         draft = ledger.open_draft(
