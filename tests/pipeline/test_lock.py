@@ -1,5 +1,9 @@
 """The lock: one writer per service, by conditional writes, with S3's clock."""
 
+import json
+import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -203,6 +207,58 @@ def test_a_lock_that_cannot_be_freed_hides_no_other_error(aws, bucket):
 
     with pytest.raises(GateRefused, match="too slow"):
         ship()
+
+
+@dataclass
+class AtFreeing:
+    """AWS in which something happens just before the lock is freed."""
+
+    aws: Aws
+    happens: Callable[[], object]
+
+    def call(self, service, operation, /, **request):
+        if operation == "put_object" and not json.loads(request["Body"])["nonce"]:
+            self.happens()
+        return self.aws.call(service, operation, **request)
+
+
+def test_ctrl_c_while_the_lock_is_freed_frees_it_all_the_same(aws, bucket):
+    """The first Ctrl-C comes when the run is over: it ends the run, not the release of its lock."""
+    interrupted = AtFreeing(aws, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    with pytest.raises(KeyboardInterrupt), acquire(interrupted, PLACE, holder="ann").kept_alive():
+        pass
+
+    for thread in threading.enumerate():
+        if thread.name == "lock":
+            thread.join()
+    assert not read_lock(aws, PLACE).held
+
+
+def test_a_holder_that_renews_meanwhile_is_pre_empted_all_the_same(aws, bucket):
+    """Its renewals fall between our look and our write, again and again."""
+    ship = acquire(aws, PLACE, holder="ann")
+    beats = iter(range(3))
+    racing = Repeatedly(aws, lambda: next(beats, None) is not None and ship.confirm())
+
+    taken = acquire(racing, PLACE, holder="ben", preempt=True)
+
+    assert ("ann", "ben") == (taken.preempted.holder, read_lock(aws, PLACE).holder)
+    with pytest.raises(Locked, match="taken by ben"):
+        ship.confirm()
+
+
+@dataclass
+class Repeatedly:
+    """AWS in which something happens before each of our writes."""
+
+    aws: Aws
+    happens: Callable[[], object]
+
+    def call(self, service, operation, /, **request):
+        if operation == "put_object":
+            self.happens()
+        return self.aws.call(service, operation, **request)
 
 
 def test_a_lease_is_kept_alive_and_then_freed(s3, place):

@@ -214,6 +214,59 @@ def test_stopping_works_while_s3_is_away(config, account):
     assert "could not be recorded: S3 is away" in result.ledger_note
 
 
+def test_what_s3_missed_is_written_down_by_the_next_rollback(config, account):
+    """The record of the release that was stopped, and of the rollback itself, each once; it says so."""
+    ledger_of(account).open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, moving.hook = "IN_PROGRESS", 8, NEW, "SUCCEEDED"
+    account.stays_at = "BAKE_TIME"
+    account.refuse = dict.fromkeys(["get_object", "put_object"], AwsError("S3 is away", "wait", code="503"))
+    back(config, account)
+    account.refuse, account.stays_at, lines = {}, "nowhere", []
+
+    for _ in range(2):
+        account.clock.sleep(60)
+        back(config, account, to="v2", on_progress=lines.append)
+
+    records = ledger_of(account).history()
+    late = [r for r in records if r.event == "rollback" and r.deployment_arn == moving.arn]
+    assert Outcome.ROLLED_BACK is ledger_of(account).record("v3").outcome
+    assert [("v2", Outcome.LIVE)] == [(r.serves, r.outcome) for r in late]
+    assert 2 == sum("v3 was closed as rolled-back" in line or "recorded late" in line for line in lines)
+
+
+def test_a_ship_at_its_gate_is_pre_empted_and_its_release_closed(config, account):
+    """The deployment is stopped without a new one; the run is named, fenced off, and has its record."""
+    ship = acquire(account, LockPlace(account.bucket, "test", "tiny"), holder="ben@ci", command="onnxship ship")
+    ledger_of(account).open_draft(
+        "v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST, fence=ship.fence
+    )
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, moving.hook = "IN_PROGRESS", 5, NEW, "AWAITING_ACTION"
+
+    result = back(config, account)
+
+    record = ledger_of(account).record("v3")
+    assert ("stopped-deployment", "ben@ci (`onnxship ship`)") == (result.how, result.preempted)
+    assert (Outcome.REFUSED, "ann@laptop stopped it with `onnxship rollback`") == (record.outcome, record.reason)
+    with pytest.raises(Locked, match="taken by ann@laptop"):
+        ship.confirm()
+
+
+def test_a_release_whose_run_was_killed_at_its_gate_is_closed_when_ecs_went_back(config, account):
+    """The hook's time-out rolled it back; the next command writes the record, and no rollback that nobody made."""
+    ledger_of(account).open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, moving.hook = "ROLLBACK_SUCCESSFUL", 5, NEW, "TIMED_OUT"
+    moving.rolled_back_because = "the hook timed out"
+
+    back(config, account, to="v2")
+
+    record = ledger_of(account).record("v3")
+    assert (Outcome.REFUSED, True) == (record.outcome, record.reason.endswith("the hook timed out"))
+    assert ["rollback"] == [r.event for r in ledger_of(account).history() if r.event != "ship"]
+
+
 def test_a_stop_that_fails_needs_a_person(config, account):
     """ROLLBACK_FAILED: exit code 5."""
     moving = account.start(OTHER)

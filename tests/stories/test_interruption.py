@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.stories.conftest import Project, interrupt, predict, wait_for_line
+from tests.stories.conftest import Project, finish, interrupt, predict, wait_for_line
 
 pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.timeout(400)]
 # A line of progress that shows when the stage is under way.
@@ -74,6 +74,56 @@ def test_after_the_shift_ecs_bakes_on_and_the_next_ship_takes_it_up(rehearsal: P
     assert ("v3", True) == (plan["release_id"], plan["nothing_to_do"])
     assert (0, "v3") == (again.exit_code, again.json["release_id"]), again.stderr
     assert "v3" == predict(again.json["production_url"])[0]
+
+
+def test_a_progress_that_nobody_reads_any_more_rolls_back_and_frees(rehearsal: Project) -> None:
+    """`onnxship ship 2>&1 | head`: what was begun is cleared up, though nobody hears of it; exit 141 as usual."""
+    rehearsal.train(c=1.1)
+    rehearsal.commit("v4")
+    process = rehearsal.begin("ship", "--release", "v4", "--yes")
+    wait_for_line(process, "POST_TEST_TRAFFIC_SHIFT")
+
+    assert process.stderr is not None
+    process.stderr.close()
+    process.wait(timeout=90)
+
+    status = rehearsal.onnxship("status", "--output", "json").json
+    assert 141 == process.returncode
+    assert ([], "free", "v3") == (status["deployments"], status["lock"], predict(status["production_url"])[0])
+
+
+def test_a_ship_that_was_killed_at_its_gate_is_taken_up(rehearsal: Project) -> None:
+    """SIGKILL: history says so, and the same release goes on at its gate once the dead run's lock is freed."""
+    rehearsal.train(c=1.3)
+    rehearsal.commit("v5")
+    process = rehearsal.begin("ship", "--release", "v5", "--yes")
+    wait_for_line(process, "POST_TEST_TRAFFIC_SHIFT")
+    process.kill()
+    process.wait()
+
+    refused = rehearsal.onnxship("ship", "--release", "v5", "--yes")
+    freed = rehearsal.onnxship("lock", "release", "--yes", "--output", "json")
+    history = rehearsal.onnxship("history", "--output", "json").json["releases"]
+    again = rehearsal.onnxship("ship", "--release", "v5", "--yes", "--output", "json")
+
+    assert (7, True) == (refused.exit_code, "(`onnxship ship`) since" in refused.stderr), refused.stderr
+    assert freed.json["held"], freed.stderr
+    assert ("v5", "abandoned") == (history[0]["release_id"], history[0]["outcome"])
+    assert "`onnxship ship --release v5` goes on with it" in history[0]["reason"]
+    assert (0, "live") == (again.exit_code, again.json["outcome"]), again.stderr
+    assert "v5" == predict(again.json["production_url"])[0]
+
+
+def test_of_two_ships_at_once_one_goes_on(rehearsal: Project) -> None:
+    """The other ends with 7 and names the holder, its command and since when."""
+    rehearsal.train(c=1.5)
+    rehearsal.commit("v6")
+    ships = [rehearsal.begin("ship", "--release", f"v6{letter}", "--yes") for letter in "ab"]
+
+    ended = sorted((finish(ship) for ship in ships), key=lambda one: one.exit_code)
+
+    assert [0, 7] == [one.exit_code for one in ended], ended[1].stderr
+    assert "(`onnxship ship`) since 2" in ended[1].stderr
 
 
 def test_nothing_is_left_when_the_rehearsal_ends(rehearsal: Project) -> None:
