@@ -86,6 +86,7 @@ class Task:
     group: str
     launch_type: str = "FARGATE"
     started_by: str | None = None
+    client_token: str | None = None
     overrides: Json = field(default_factory=dict)
     tags: list[Json] = field(default_factory=list)
     revision: Revision | None = None

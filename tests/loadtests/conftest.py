@@ -28,7 +28,7 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """A server that answers every POST with the site's status and release."""
+    """A server that answers everything with the site's status and release; `asked` holds the POSTs."""
     with serving(Site()) as site:
         yield site
 
@@ -45,11 +45,17 @@ def serving(site: Site) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self.answer()
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             site.asked_at.append(time.monotonic())
             site.asked.append((self.path, body, self.headers.get("X-Onnxship-Gate", "")))
             threading.Event().wait(site.delay_s)
+            self.answer()
+
+        def answer(self) -> None:
             answer = b'{"prediction": 1}' if site.status == 200 else b'{"error": "no"}'
             self.send_response(307 if site.redirect_to else site.status)
             if site.redirect_to:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.aws import ecr, oci_registry
 from pipeline.aws.cloudformation import outputs
 from pipeline.building import oci
-from pipeline.config import Config
+from pipeline.config import Config, Gate
 from pipeline.errors import AwsError, ConfigError, GateRefused, UsageError
 from pipeline.results import Built
 from pipeline.stages.build import build
@@ -78,6 +78,22 @@ def test_the_same_content_of_another_commit_is_reused(ready: Cloud) -> None:
     assert second.git_sha != first.git_sha
     assert (second.reused, second.image_digest) == (True, first.image_digest)
     assert {first.tag, second.tag} < tags(ready, first.image_digest)
+
+
+def test_the_gates_image_is_built_beside_it_and_found_again(ready: Cloud) -> None:
+    """`loadtests` under its content's own tag, whatever the commit; a gate on the runner needs none."""
+    first, second = built(ready), built(ready)
+    service = ready.config.services[SERVICE]
+    runner = service.model_copy(update={"gate": Gate.model_validate({"from": "runner"})})
+    without = built(ready, ready.config.model_copy(update={"services": {SERVICE: runner}}))
+
+    name = outputs(ready.aws, ready.config.stack_name("registry"))["RepositoryName"]
+    digest = ecr.digest_of_tag(ready.aws, name, first.gate_tag)
+    manifest = ecr.get_manifest(ready.aws, name, str(digest))
+    assert digest not in (None, first.image_digest)
+    assert ("linux/amd64",) == ecr.platforms(ready.aws, name, manifest)
+    assert (first.gate_tag, "") == (second.gate_tag, without.gate_tag)
+    assert f"an image with this content is there: {first.gate_tag} ({digest})" in ready.lines
 
 
 def test_uncommitted_code_is_refused_by_name(ready: Cloud) -> None:

@@ -241,7 +241,7 @@ class Service:
 @pytest.fixture(scope="module")
 def services(here):
     """Services created side by side, each used by one test; all have their first release in production."""
-    made = {name: Service(here, name) for name in ("sick", "killed", "scaled", "refused", "missing", "rules", "faulty")}
+    made = {name: Service(here, name) for name in ("sick", "killed", "scaled", "refused", "missing", "rules", "faulty", "beside")}
     made["shipped"] = Service(here, "shipped", count=2, lifecycleHooks=[PAUSE])
     made["crashing"] = Service(here, "crashing", deploymentCircuitBreaker=BREAKER)
     made["shipped"].answer_hook("CONTINUE")
@@ -479,6 +479,56 @@ def test_a_one_off_task_runs_to_its_end(here):
 
     told = until(ended)
     assert (told["containers"][0]["exitCode"], told["startedBy"], told["group"]) == (7, "test", "family:once")
+
+
+def test_a_repeated_run_task_is_the_same_task(here):
+    """With a client token a request whose answer was lost can be sent again."""
+    asked = {
+        "cluster": here.cluster,
+        "taskDefinition": definition(here, "token"),
+        "networkConfiguration": here.network,
+        "clientToken": "4f2f7a0c",
+    }
+    first, second = (here.ecs.run_task(**asked)["tasks"][0]["taskArn"] for _ in range(2))
+    here.ecs.stop_task(cluster=here.cluster, task=first)
+
+    assert first == second
+    assert [first] == here.ecs.list_tasks(cluster=here.cluster, family="token", desiredStatus="STOPPED")["taskArns"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overrides": {"containerOverrides": [{"name": "other"}]}}, "is not a container in the TaskDefinition"),
+        (
+            {"overrides": {"containerOverrides": [{"name": "model", "command": ["x" * 9000]}]}},
+            "Container Overrides length must be at most 8192",
+        ),
+        ({"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-12345678"]}}}, "subnet-12345678"),
+        ({"networkConfiguration": None}, "Network Configuration must be provided"),
+    ],
+)
+def test_a_task_that_could_not_run_is_refused(here, changes, words):
+    """What ECS answers at once is answered at once, with the reason."""
+    asked = {"cluster": here.cluster, "taskDefinition": definition(here, "unfit")}
+    asked |= {"networkConfiguration": here.network, **changes}
+    with pytest.raises(ClientError, match=words):
+        here.ecs.run_task(**{key: value for key, value in asked.items() if value})
+
+
+def test_a_one_off_task_outlives_the_deployments_of_services(here, service):
+    """It belongs to no service: a new revision replaces the service's tasks, not this one."""
+    beside = service("beside")
+    task = here.ecs.run_task(
+        cluster=here.cluster, taskDefinition=definition(here, "lasting"), networkConfiguration=here.network
+    )["tasks"][0]["taskArn"]
+    describe = lambda: here.ecs.describe_tasks(cluster=here.cluster, tasks=[task])["tasks"][0]  # noqa: E731
+    until(lambda: describe()["lastStatus"] == "RUNNING")
+    beside.update(taskDefinition=definition(here, "beside", "r2"))
+    assert beside.finished()["status"] == "SUCCESSFUL"
+
+    assert describe()["lastStatus"] == "RUNNING"
+    here.ecs.stop_task(cluster=here.cluster, task=task)
 
 
 def test_a_stopped_task_tells_who_stopped_it(here):
