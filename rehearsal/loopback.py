@@ -16,7 +16,7 @@ def bind(port: int) -> socket.socket:
     """A socket that holds the port without listening.
 
     Two sockets with SO_REUSEADDR may both be bound to a port until one listens (socket(7)), and many servers set it:
-    only where old connections still linger on the port is it needed, and used.
+    it is used only where old connections linger on the port, since there nothing else helps.
     """
     try:
         return _bind(port, reuse=False)
@@ -32,6 +32,7 @@ def _bind(port: int, reuse: bool) -> socket.socket:
     except OSError:
         held.close()
         raise
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, False)
     return held
 
 

@@ -73,7 +73,10 @@ class Ports:
         held = self._reserved.pop(port, None)
         if held is not None:
             self._held.add(port)
-        return held or bind(port)
+        listening = held or bind(port)
+        # Its connections inherit this, and so do not keep the port from being reserved again when they linger.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return listening
 
     async def close(self, listener: Listener) -> None:
         """Stop listening, and end what is still connected; a port that was reserved is so again."""

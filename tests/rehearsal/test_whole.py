@@ -271,6 +271,7 @@ def test_a_release_goes_from_push_to_production_without_a_failed_request(
     rehearsal.send_signal(signal.SIGTERM)
     assert rehearsal.wait(20) == 0
     assert processes_of(tmp_path) == []
+    assert "did not stop cleanly" not in (tmp_path / "rehearsal.log").read_text()
 
 
 def test_a_listener_whose_port_somebody_took_fails_with_that_reason(world: World, ports: list[int]) -> None:

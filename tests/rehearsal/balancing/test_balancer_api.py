@@ -10,6 +10,8 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from rehearsal.loopback import bind
+
 NOT_FOUND = {"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "MessageBody": "no such model"}}
 
 
@@ -108,18 +110,21 @@ def test_a_taken_port_is_a_clear_error(rehearsal, listener):
 
 
 def test_a_reserved_port_is_used_and_reserved_again(rehearsal):
-    """A port that was kept free for a listener is handed to it, and kept again when the listener is deleted."""
-    held = socket.socket()
-    held.bind(("127.0.0.1", 0))
-    port = held.getsockname()[1]
-    rehearsal.context.reserved[port] = held
+    """A port kept free for a listener is handed to it, and kept again after it, even while a client is connected."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    rehearsal.context.reserved[port] = bind(port)
     asked = {"LoadBalancerArn": rehearsal.balancer(), "Port": port, "Protocol": "HTTP", "DefaultActions": [NOT_FOUND]}
     for _ in range(2):
         arn = rehearsal.elb.create_listener(**asked)["Listeners"][0]["ListenerArn"]
-        assert 404 == httpx.get(f"http://127.0.0.1:{port}").status_code
-        rehearsal.elb.delete_listener(ListenerArn=arn)
+        with httpx.Client() as client:
+            assert 404 == client.get(f"http://127.0.0.1:{port}").status_code
+            rehearsal.elb.delete_listener(ListenerArn=arn)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port}")
+        with pytest.raises(OSError, match="in use"):
+            bind(port)
     rehearsal.context.reserved.pop(port).close()
 
 

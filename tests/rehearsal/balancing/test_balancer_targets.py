@@ -237,6 +237,29 @@ def test_an_open_websocket_drains_until_it_is_closed(rehearsal, until):
     until(lambda: rehearsal.states(group) == [])
 
 
+def test_the_deregistration_delay_cuts_off_an_open_websocket(rehearsal, until):
+    """A socket that outlives the delay is cut without a goodbye, as an ALB does it; its task is not told before.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/load-balancer-connection-draining.html
+    """
+    backend = rehearsal.backend("one")
+    _, group, url = rehearsal.serving(backend)
+    delay(rehearsal, group, 1)
+
+    async def talk():
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}/socket") as ws:
+            await ws.send_str("hi")
+            await ws.receive_str()
+            await asyncio.to_thread(deregister, rehearsal, group, backend)
+            last = await ws.receive()
+            return last.type, ws.close_code
+
+    assert (aiohttp.WSMsgType.CLOSED, aiohttp.WSCloseCode.ABNORMAL_CLOSURE) == rehearsal.run(talk())
+    (entry,) = until(lambda: entries(rehearsal, url, "/socket"))
+    assert (502, 101) == (entry["elb_status"], entry["target_status"])
+    until(lambda: rehearsal.states(group) == [])
+
+
 def test_least_outstanding_requests_avoids_the_busy_target(rehearsal):
     """With that algorithm new requests go to the target with fewer requests in flight."""
     backends = [rehearsal.backend("one"), rehearsal.backend("two")]
