@@ -112,7 +112,8 @@ def test_a_run_is_aborted(v1: Project, line: str, hold: Callable[[Any], None], e
     shipped = finish(ship)
 
     assert 0 == ended.exit_code, ended.stderr
-    assert "onnxship ship" in ended.json["lock_was_held_by"]
+    # A run that bakes sees by itself that it is stopped, and may have ended before the lock is asked for.
+    assert how == "rolled-back" or "onnxship ship" in ended.json["lock_was_held_by"]
     assert exit_code == shipped.exit_code, shipped.stderr
     assert "could not be stopped" not in shipped.stderr
     assert ([how], NOTHING) == (outcome(v1, how), left_behind(v1))
