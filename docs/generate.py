@@ -45,15 +45,17 @@ def commands_page() -> str:
 
 
 def limits() -> list[str]:
-    """What a rehearsal says of itself that it does not show, with its default settings."""
+    """What a rehearsal says of itself that it does not show, with its default settings; then what Docker changes."""
     from rehearsal import ecs
     from rehearsal.balancer import Balancing
     from rehearsal.context import Settings
-    from rehearsal.limits import sentences
+    from rehearsal.limits import ENGINES, sentences
     from rehearsal.metering import Metering
 
     settings = Settings("111122223333", "eu-west-1", Path())
-    return [*sentences(settings), *ecs.NOT_REHEARSED, *Balancing.not_rehearsed, *Metering.not_rehearsed]
+    of_parts = [*ecs.NOT_REHEARSED, *Balancing.not_rehearsed, *Metering.not_rehearsed]
+    in_containers = [f"With `--engine docker` instead: {sentence}" for sentence in ENGINES["docker"]]
+    return [*sentences(settings), *of_parts, *in_containers]
 
 
 def rehearsal_page(present: str) -> str:

@@ -85,7 +85,8 @@ def build_context(config: Config, service: str) -> BuildContext:
     if image.builder == "layers":
         raise ConfigError(
             "The `layers` builder cannot run a Dockerfile.",
-            "set services.<name>.image.builder: docker, or remove image.dockerfile",
+            "set services.<name>.image.builder: docker (a rehearsal does with `onnxship rehearse up --engine docker`), "
+            "or remove image.dockerfile",
         )
     if not (directory / image.dockerfile).is_file():
         raise ConfigError(

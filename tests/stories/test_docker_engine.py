@@ -42,7 +42,7 @@ SAYS_CLASS = """
 def postprocess(outputs):
     return {"prediction": int(outputs["label"][0]), "said_by": "service.py"}
 """
-pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.docker, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module", autouse=True)

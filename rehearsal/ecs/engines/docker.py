@@ -171,7 +171,7 @@ class DockerEngine:
         """See Engine."""
         await self.docker.open()
         await self._begin_guarding()
-        note_docker(self.context.settings.state_dir)
+        note_docker(self.context.settings.state_dir, self.context.registry)
         name = f"onnxship-{os.getpid()}-{self.context.registry.rpartition(':')[2]}"
         body = {"Name": name, "Driver": "bridge", "CheckDuplicate": True, "Labels": self.labels}
         try:
@@ -211,7 +211,7 @@ class DockerEngine:
         if self._guardian and self._guardian.stdin:
             self._guardian.stdin.write(b".")
             self._guardian.stdin.close()
-            await asyncio.wait_for(self._guardian.wait(), GUARDIAN_S)
+            await asyncio.wait_for(self._guardian.wait(), GUARDIAN_S)  # it goes on without us
             forget_docker(self.context.settings.state_dir)
 
     async def pull(self, reference: str, digest: str | None) -> Image:

@@ -65,8 +65,9 @@ def forget_images(socket: str, registry: str) -> None:
     """Take the names that begin with `registry` from Docker's images: nobody answers under them any more."""
     images = ask(socket, "GET", "/images/json")[1]
     names = {name for image in images for kind in ("RepoTags", "RepoDigests") for name in image.get(kind) or []}
-    own = [name for name in names if name.startswith(registry + "/") and "<none>" not in name]
-    _all(lambda name: ask(socket, "DELETE", f"/images/{name}"), own)
+    for name in sorted(names):  # one after another: the last name of an image takes its layers with it
+        if name.startswith(registry + "/") and "<none>" not in name:
+            ask(socket, "DELETE", f"/images/{name}")
 
 
 def _all(work: Callable[[str], object], things: Iterable[str]) -> None:

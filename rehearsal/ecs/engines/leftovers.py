@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 from rehearsal.ecs import processes
 from rehearsal.ecs.engines.docker_api import find_daemon
-from rehearsal.ecs.engines.docker_guardian import sweep
+from rehearsal.ecs.engines.docker_guardian import forget_images, sweep
 from rehearsal.unusable import Unusable
 
 log = logging.getLogger(__name__)
@@ -15,9 +16,9 @@ DIRECTORY_LABEL = "onnxship.rehearsal"
 NOTE = "in-docker"
 
 
-def note_docker(state_dir: Path) -> None:
-    """Write down that this rehearsal has something in Docker; `forget_docker` when it has no more."""
-    (state_dir / NOTE).touch()
+def note_docker(state_dir: Path, registry: str) -> None:
+    """Write down that this rehearsal, with this registry, has something in Docker; `forget_docker` when no more."""
+    (state_dir / NOTE).write_text(registry)
 
 
 def forget_docker(state_dir: Path) -> None:
@@ -30,8 +31,20 @@ def clear(state_dir: Path) -> None:
     processes.clear_leftovers(state_dir)
     if (state_dir / NOTE).exists():
         try:
-            sweep(find_daemon(), f"{DIRECTORY_LABEL}={state_dir}")
+            daemon, registry = find_daemon(), (state_dir / NOTE).read_text()
+            sweep(daemon, f"{DIRECTORY_LABEL}={state_dir}")
+            if not _answers(registry):  # the port may be another rehearsal's by now
+                forget_images(daemon, registry)
         except (Unusable, OSError) as error:
             log.warning("containers of an earlier rehearsal may be left: %s", error)
             return
         forget_docker(state_dir)
+
+
+def _answers(registry: str) -> bool:
+    host, _, port = registry.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -298,9 +298,26 @@ def test_the_image_is_pulled_by_digest(here: SimpleNamespace) -> None:
     assert f"{here.up['registry']}/probes@{digest['imageDigest']}" == image
 
 
-def second_rehearsal(supervised: SimpleNamespace, tmp_path: Path) -> tuple[subprocess.Popen[str], list[str]]:
+@pytest.fixture
+def begin_rehearsal(supervised: SimpleNamespace) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts rehearsals that end with the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin_rehearsal(*words: Any) -> subprocess.Popen[str]:
+        begun.append(supervised.start(*words))
+        return begun[-1]
+
+    yield begin_rehearsal
+    for process in begun:
+        process.terminate()
+        process.wait(60)
+
+
+def second_rehearsal(
+    begin_rehearsal: Callable[..., Any], supervised: SimpleNamespace, tmp_path: Path
+) -> tuple[subprocess.Popen[str], list[str]]:
     """A rehearsal beside the first with one task that sleeps; and what of it is in Docker."""
-    process = supervised.start(tmp_path / "state", "--engine", "docker")
+    process = begin_rehearsal(tmp_path / "state", "--engine", "docker")
     other = estate(supervised.await_up(process, tmp_path / "state"), supervised, tmp_path, tmp_path / "state")
     task = begin(other, other.plain, MODE="sleep")
     until(lambda: describe(other, task)["lastStatus"] == "RUNNING", "it does not run")
@@ -308,12 +325,12 @@ def second_rehearsal(supervised: SimpleNamespace, tmp_path: Path) -> tuple[subpr
 
 
 def test_a_killed_rehearsal_leaves_nothing_and_the_one_beside_it_is_untouched(
-    here: SimpleNamespace, supervised: SimpleNamespace, tmp_path: Path
+    here: SimpleNamespace, begin_rehearsal: Callable[..., Any], supervised: SimpleNamespace, tmp_path: Path
 ) -> None:
     """kill -9 of a supervisor: its containers, volumes and network are gone within seconds, others' stay."""
     beside = begin(here, here.plain, MODE="sleep")
     until(lambda: describe(here, beside)["lastStatus"] == "RUNNING", "it does not run")
-    process, left = second_rehearsal(supervised, tmp_path)
+    process, left = second_rehearsal(begin_rehearsal, supervised, tmp_path)
     assert len(left) == 3
     process.kill()
     process.wait()
@@ -324,9 +341,11 @@ def test_a_killed_rehearsal_leaves_nothing_and_the_one_beside_it_is_untouched(
     ended(here, beside)
 
 
-def test_the_next_start_clears_what_even_the_guardian_could_not(supervised: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_next_start_clears_what_even_the_guardian_could_not(
+    begin_rehearsal: Callable[..., Any], supervised: SimpleNamespace, tmp_path: Path
+) -> None:
     """Supervisor and guardian killed at once: the next rehearsal of that directory removes what they left."""
-    process = supervised.start(tmp_path, "--engine", "docker")
+    process = begin_rehearsal(tmp_path, "--engine", "docker")
     supervised.await_up(process, tmp_path)
     os.kill(guardian_of(process.pid), signal.SIGKILL)
     process.kill()
@@ -336,12 +355,9 @@ def test_the_next_start_clears_what_even_the_guardian_could_not(supervised: Simp
     docker("run", "--detach", "--rm", *label, "--network", network, BASE, "sleep", "600")
     assert 2 == len(labelled(tmp_path))
 
-    again = supervised.start(tmp_path)
-    supervised.await_up(again, tmp_path, stale_pid=process.pid)
+    supervised.await_up(begin_rehearsal(tmp_path), tmp_path, stale_pid=process.pid)
 
     assert labelled(tmp_path) == []
-    again.terminate()
-    again.wait(30)
 
 
 def guardian_of(pid: int) -> int:
