@@ -241,7 +241,10 @@ class Service:
 @pytest.fixture(scope="module")
 def services(here):
     """Services created side by side, each used by one test; all have their first release in production."""
-    made = {name: Service(here, name) for name in ("sick", "killed", "scaled", "refused", "missing", "rules", "faulty", "beside")}
+    made = {
+        name: Service(here, name)
+        for name in ("sick", "killed", "scaled", "refused", "missing", "rules", "faulty", "beside")
+    }
     made["shipped"] = Service(here, "shipped", count=2, lifecycleHooks=[PAUSE])
     made["crashing"] = Service(here, "crashing", deploymentCircuitBreaker=BREAKER)
     made["shipped"].answer_hook("CONTINUE")
