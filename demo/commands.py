@@ -103,8 +103,8 @@ class Commands:
         """Show what is typed, and why."""
         self.console.print()
         self.console.print(f"$ {command}", style="bold cyan", markup=False, highlight=False)
-        for line in why.strip().splitlines():
-            self.console.print(f"  {line.strip()}", style="italic", markup=False, highlight=False)
+        if why:
+            self.console.print(Padding(Text(" ".join(why.split()), style="italic"), (0, 0, 0, 2)))
 
     def run(self, name: str, words: list[str], why: str, expected_exit: int = 0) -> Ended:
         """Tell the command, run it, note how it ended. Raises StoryBroke when it did not end as told."""

@@ -13,7 +13,7 @@ from demo import faults, ledger, models, releases, texts, traffic, weights
 from demo.commands import Commands, Ended, StoryBroke
 from demo.faults import Fault
 from demo.local_aws import LocalAws, by_release
-from demo.repository import Repository
+from demo.repository import SERVICE, Repository
 from demo.users import Users
 
 SECONDS_PER_AWS_MINUTE = 1.0
@@ -63,10 +63,10 @@ class Story:
         """Run every step; a step that does not end as told ends the story."""
         try:
             self._tell()
-        except StoryBroke as broke:
-            self.problems.append(str(broke))
-        except KeyboardInterrupt:
-            self.problems.append("interrupted")
+        except (StoryBroke, KeyboardInterrupt) as broke:
+            self.problems.append(str(broke) or "interrupted")
+            self.users.stop()
+            self._count(self.users.requests())
 
     def close(self) -> None:
         """End the users and the local AWS, whatever happened before."""
@@ -85,21 +85,20 @@ class Story:
         self._ship("v1", "Logistic regression", "", texts.FIRST_SHIP)
         self.users.start(self.url, self._served())
         self.console.print(f"\n  {texts.USERS.format(url=self.url, rps=traffic.REQUESTS_PER_SECOND)}", style="bold")
-        self._ship("v2", "A neural network, and the three likeliest digits", faults.SERVICE, texts.SECOND_SHIP)
+        self._ship("v2", "A neural network, and the three likeliest digits", SERVICE, texts.SECOND_SHIP)
         self._ship_again("v2")
         if self.is_gated:
             self._tell_of_bad_releases()
         else:
             self.console.print(f"\n  {texts.NO_GATE}", style="bold yellow")
         self._let_the_bill_grow()
-        self._ship("v3", "A wider network", faults.SERVICE, texts.MODEL_ONLY)
+        self._ship("v3", "A wider network", SERVICE, texts.MODEL_ONLY)
         v2, v3 = (next(told for told in self.releases if told["id"] == name) for name in ("v2", "v3"))
         self._expect(v2["image_digest"] == v3["image_digest"], "the model-only release v3 was given another image")
         back = self._in_production("v1", "roll back to v1", ["rollback", "v1"], texts.ROLLBACK)
         self.releases.append(releases.good("rollback to v1", back, "rollback"))
-        time.sleep(2)  # so that the users are seen to be served by v1 again
-        self.users.stop()
         self.commands.run("look at the history", ["history"], texts.HISTORY)
+        self.users.stop()
         self._check_traffic()
 
     def _served(self) -> dict[str, models.Trained]:
@@ -208,16 +207,20 @@ class Story:
                 {"at_s": round(change.at - self.commands.began, 3), "shares": change.shares} for change in changes
             ],
         }
-        returned = self._runs[-1].began
-        for told in self.releases:
-            span = {"v1": (started, returned), "rollback to v1": (returned, float("inf"))}.get(told["id"], ())
-            release = "v1" if span else told["id"]
-            told["production_requests"], told["failed_requests"] = ledger.count(requests, release, *span)
+        self._count(requests)
         self.problems += ledger.against_log(requests, by_release(answered, traffic.USER_AGENT))
         self.problems += self._against_weights(requests, changes)
         self.problems += self._reached_production(by_release(answered))
         if self.traffic["failed"]:
             self.problems.append(f"{self.traffic['failed']} requests failed: {self.traffic['failures']}")
+
+    def _count(self, requests: list[ledger.Request]) -> None:
+        """How many requests each release answered; what v1 answered after the way back to it counts for that."""
+        back = next((run.began for run in self._runs[1:] if run.release == "v1"), float("inf"))
+        for told in self.releases:
+            span = {"v1": (float("-inf"), back), "rollback to v1": (back, float("inf"))}.get(told["id"], ())
+            release = "v1" if span else told["id"]
+            told["production_requests"], told["failed_requests"] = ledger.count(requests, release, *span)
 
     def _against_weights(self, requests: list[ledger.Request], changes: list[weights.Change]) -> list[str]:
         if not self.is_gated:

@@ -52,7 +52,7 @@ class Users:
 
     def requests(self) -> list[ledger.Request]:
         """Every request that was answered, or failed, so far."""
-        return ledger.read(self._file)
+        return ledger.read(self._file) if self._file.exists() else []
 
     @property
     def _file(self) -> Path:
