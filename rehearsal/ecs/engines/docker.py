@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import sys
 from typing import Any
@@ -29,6 +30,7 @@ from rehearsal.ecs.images import CannotPull, Image, Images, Reference
 from rehearsal.ecs.state import Task
 from rehearsal.unusable import Unusable
 
+log = logging.getLogger(__name__)
 SUPERVISOR_LABEL = "onnxship.supervisor"
 KILLED = 137
 GUARDIAN_S = 15.0
@@ -138,7 +140,7 @@ class DockerSandbox:
         return {int(port.partition("/")[0]): int(where[0]["HostPort"]) for port, where in bound.items() if where}
 
     async def remove(self) -> None:
-        """See Sandbox."""
+        """See Sandbox. What cannot be removed now does not keep the task from ending."""
         for container_id in reversed(self._ids):
             await self._removed(f"/containers/{container_id}", {"force": "1", "v": "1"})
         for volume in self._task.task_definition.get("volumes") or []:
@@ -147,9 +149,9 @@ class DockerSandbox:
     async def _removed(self, path: str, query: dict[str, str] | None = None) -> None:
         try:
             await self._docker.ask("DELETE", path, query=query)
-        except DockerRefused as refusal:
-            if refusal.status != 404:
-                raise
+        except (DockerRefused, aiohttp.ClientError) as error:
+            if getattr(error, "status", None) != 404:
+                log.warning("left to the guardian: %s: %s", path, error)
 
 
 class DockerEngine:
