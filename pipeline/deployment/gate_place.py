@@ -72,7 +72,11 @@ class GatePlace:
         return str(latest["taskDefinitionArn"])
 
     def addresses(self) -> list[str]:
-        """The load balancer's private addresses where its name leads to others; else none."""
+        """The load balancer's private addresses where its name leads to others; else none.
+
+        A rule for a security group covers private addresses alone, so a NAT gateway would be no way round either.
+        https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html
+        """
         if self.config.edge.scheme == "internal":
             return []
         name = self["LoadBalancerFullName"]

@@ -10,7 +10,7 @@ import boto3
 import pytest
 import yaml
 
-from tests.stories.conftest import Ended, Project, predict
+from tests.stories.conftest import Ended, Project, interrupt, predict, wait_for_line
 
 pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -53,11 +53,11 @@ class Told:
         listed = s3.list_objects_v2(Bucket=bucket, Prefix="loadtests/").get("Contents", [])
         return sorted(entry["Key"] for entry in listed)
 
-    def gate_tasks(self) -> list[dict[str, Any]]:
-        """The one-off tasks that ran, as ECS still shows them."""
+    def gate_tasks(self, desired_status: str = "STOPPED") -> list[dict[str, Any]]:
+        """The one-off tasks, as ECS still shows them."""
         ecs = self.client("ecs")
         (cluster,) = ecs.list_clusters()["clusterArns"]
-        arns = ecs.list_tasks(cluster=cluster, startedBy="onnxship-gate", desiredStatus="STOPPED")["taskArns"]
+        arns = ecs.list_tasks(cluster=cluster, startedBy="onnxship-gate", desiredStatus=desired_status)["taskArns"]
         return ecs.describe_tasks(cluster=cluster, tasks=arns)["tasks"] if arns else []
 
     def test_port_rules(self) -> list[dict[str, Any]]:
@@ -122,3 +122,21 @@ def test_the_gate_ran_where_it_was_to_run(told: Told, way: str) -> None:
 def test_the_test_port_is_closed_afterwards(told: Told) -> None:
     """After a pass and after a refusal alike."""
     assert [] == told.test_port_rules()
+
+
+def test_an_interruption_ends_the_gate_and_closes_the_port(told: Told, way: str) -> None:
+    """Ctrl-C while the gate asks: its task is stopped, the port closed, and v1 goes on serving."""
+    (told.project.directory / "service.py").unlink()
+    told.project.train(c=0.5)
+    told.project.commit("Another model")
+    process = told.project.begin("ship", "--release", "v3", "--yes")
+    wait_for_line(process, "`loadtests` runs in the VPC as task" if way == "vpc" else "gate golden")
+
+    ended = interrupt(process)
+
+    assert 130 == ended.exit_code, ended.stderr
+    assert [] == told.test_port_rules()
+    assert [] == told.gate_tasks("RUNNING")
+    stopped = [task["stoppedReason"] for task in told.gate_tasks() if task["stopCode"] == "UserInitiated"]
+    assert (["Nobody waits for it any more."] if way == "vpc" else []) == stopped
+    assert "v1" == predict(told.good.json["production_url"])[0]
