@@ -104,9 +104,12 @@ class Release:
 
 @pytest.fixture(scope="module")
 def local_aws(project: Project) -> Project:
-    """A local AWS in which ROLLING watches its alarms for one minute; the first release is there, by CANARY."""
-    up = ("--seconds-per-minute", SECONDS_PER_MINUTE, "--assume", "rolling_alarm_bake_minutes=1")
-    ended = project.onnxship("rehearse", "up", *up)
+    """A local AWS in which ROLLING watches its alarms for a minute and goes to the target group that is named first.
+
+    Under the other reading it keeps to the group that serves, whatever the service names first.
+    """
+    assumed = ("--assume", "rolling_alarm_bake_minutes=1", "--assume", "rolling_target_group=primary")
+    ended = project.onnxship("rehearse", "up", "--seconds-per-minute", SECONDS_PER_MINUTE, *assumed)
     assert 0 == ended.exit_code, ended.stderr
     project.enter_rehearsal()
     assert 0 == project.onnxship("bootstrap").exit_code
