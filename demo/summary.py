@@ -131,9 +131,10 @@ def _billing(billing: dict[str, Any]) -> str:
 
 
 def _show_traffic(traffic: dict[str, Any], console: Console) -> None:
+    suffered = f" and {traffic['suffered']} suffered from the one taken back" if traffic["suffered"] else ""
     by_release = ", ".join(f"{release} {count:,}" for release, count in traffic["by_release"].items())
     console.print(
-        f"[bold]Traffic[/bold]  {traffic['requests']:,} requests, {traffic['failed']} failed; {by_release}; "
+        f"[bold]Traffic[/bold]  {traffic['requests']:,} requests, {traffic['failed']} failed{suffered}; {by_release}; "
         f"p50 {traffic['p50_ms']} ms, p95 {traffic['p95_ms']} ms, p99 {traffic['p99_ms']} ms",
         highlight=False,
     )
