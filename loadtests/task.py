@@ -68,14 +68,17 @@ def fetch(s3: Any, bucket: str, pin: dict[str, str]) -> bytes:
 
 def run(words: list[str], timeout_s: float) -> None:
     """The program as a child that ends with this process; what it says is this task's log."""
+    in_time = True
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         signal.signal(signal.SIGTERM, lambda *_: (child.kill(), os._exit(143)))
         try:
             said, _ = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             child.kill()
-            raise Failed(f"{words[2]} did not end within {timeout_s:.0f} s") from None
+            in_time, (said, _) = False, child.communicate()
     sys.stdout.write(said)
+    if not in_time:
+        raise Failed(f"{words[2]} did not end within {timeout_s:.0f} s")
     if child.returncode != 0:
         last = "; ".join(said.strip().splitlines()[-LAST_LINES:])
         raise Failed(f"{words[2]} ended with exit code {child.returncode}: {last}")
