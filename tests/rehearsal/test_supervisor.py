@@ -127,6 +127,44 @@ def test_of_two_that_start_at_once_one_comes_up_and_the_other_names_it(
     assert httpx.get(f"{up.endpoint}/_rehearsal/health").json()["pid"] == up.pid
 
 
+CLAIM = """
+import os, sys
+from pathlib import Path
+from rehearsal import processes, state
+from rehearsal.unusable import Unusable
+
+directory = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with state.claim(directory):
+        me = (os.getpid(), processes.started_at(os.getpid()))
+        state.write(directory, state.Running(*me, "http://here", "", "", "", 2.0, "process", ""))
+        print("won", flush=True)
+        sys.stdin.readline()
+except Unusable as unusable:
+    print(unusable.what, flush=True)
+"""
+
+
+def test_of_twenty_pairs_each_has_one_winner(tmp_path: Path) -> None:
+    """Two that claim a directory in the same moment: one has it, the other says which process that is."""
+    words = [sys.executable, "-c", CLAIM, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    for _ in range(20):
+        pair = [subprocess.Popen(words, cwd=ROOT, **pipes) for _ in range(2)]
+        assert [process.stdout.readline() for process in pair] == ["ready\n"] * 2
+        for process in pair:
+            process.stdin.write("now\n")
+            process.stdin.flush()
+        said = {process.pid: process.stdout.readline().strip() for process in pair}
+        (winner,) = [pid for pid, words_said in said.items() if words_said == "won"]
+        (loser,) = said.keys() - {winner}
+        assert said[loser] == f"A rehearsal already runs for {tmp_path} (process {winner}, http://here)."
+        for process in pair:
+            process.communicate("")
+
+
 def test_one_that_starts_while_another_ends_takes_its_turn(
     tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
 ) -> None:
