@@ -34,6 +34,7 @@ class Composition:
     def __init__(self, context: Context, assumed: Sequence[str]) -> None:
         self._context = context
         self._questions = _answered(assumed)
+        context.assumed = asdict(self._questions)
         self.ecr = Ecr(context)
         self.balancing = Balancing(context)
         self.metering = Metering(context, self.balancing)
@@ -61,7 +62,7 @@ class Composition:
         return {
             "seconds_per_aws_minute": settings.seconds_per_minute,
             "engine": settings.engine,
-            "assumed": asdict(self._questions),
+            "assumed": self._context.assumed,
             "not_rehearsed": [
                 *sentences(settings),
                 *ecs.NOT_REHEARSED,

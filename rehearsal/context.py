@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +78,8 @@ class Context:
     registry: str = ""
     names: set[str] = field(default_factory=set)
     """Addresses of this machine, beside loopback's, under which the tasks reach the endpoint."""
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    """How the open questions are answered (ecs/questions.py), by name, for the parts that do not ask them."""
     reserved: dict[int, socket.socket] = field(default_factory=dict)
     """Sockets bound, not listening, to the ports kept free for the load balancer's listeners."""
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)

@@ -46,6 +46,21 @@ class OpenQuestions:
     # definition that is passed explicitly counts is undocumented.
     unchanged_task_definition_deploys: bool = False
 
+    # What a deployment does to the one that still runs, at its gate for instance. The stage RECONCILE_SERVICE "only
+    # happens when you start a new service deployment with more than 1 service revision in an ACTIVE state"
+    # (API_ServiceDeployment), so one can be started, and UpdateService has no error for it; whether the running one
+    # is STOPPED or rolled back is not said. Against that "a service deployment has been created, but has not started"
+    # (PENDING, https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-deployment.html) is a queue, and
+    # CodeDeploy refuses a second deployment with DeploymentLimitExceededException
+    # (https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_CreateDeployment.html).
+    update_during_deployment: Literal["supersede", "roll back", "wait", "refuse"] = "supersede"
+
+    # Whether a stack update that begins no deployment (a grace period) waits for one that runs. CloudFormation waits
+    # until "the service meets stabilization criteria"
+    # (https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/stack-resource-configuration-complete.html);
+    # what those are for a deployment that is not its own is undocumented.
+    stack_waits_for_running_deployment: bool = True
+
     # Undocumented: does the test rule go back to blue, too, when production does?
     test_rule_returns_on_rollback: bool = True
 

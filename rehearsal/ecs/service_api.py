@@ -71,6 +71,8 @@ class ServiceApi:
         spec = {**service.spec, **changes}
         check_spec(spec, definition)
         needed = self._needs_deployment(service, spec, params)
+        if needed:
+            make_way(service, self._scheduler.questions.update_during_deployment)
         service.spec = spec
         if params.get("desiredCount") is not None:
             service.desired_count = params["desiredCount"]
@@ -156,12 +158,24 @@ class ServiceApi:
         deployment = Deployment(
             f"{prefix}:service-deployment/{base}/{secrets.token_urlsafe(16)[:21]}", revision, service.config, now
         )
-        for running in (one for one in service.deployments if one.status in ("PENDING", "IN_PROGRESS")):
-            if running.stage != "CLEAN_UP":  # blue is going already: let it finish
-                running.interruption = running.interruption or Interruption("STOP", SUPERSEDED)
         service.revisions.append(revision)
         service.primary = revision
         self._scheduler.deploy(service, deployment)
+
+
+def make_way(service: Service, reading: str) -> None:
+    """What an update that begins a deployment does first to the one that runs (OpenQuestions).
+
+    With "wait" that is nothing: the scheduler starts deployments one after the other.
+    """
+    if reading == "refuse" and service.ongoing:
+        raise invalid("The service cannot be updated while a service deployment is in progress.")
+    if reading not in ("supersede", "roll back"):
+        return
+    kind = "STOP" if reading == "supersede" else "ROLLBACK"
+    for running in (one for one in service.deployments if one.status in ("PENDING", "IN_PROGRESS")):
+        if running.stage != "CLEAN_UP":  # blue is going already: let it finish
+            running.interruption = running.interruption or Interruption(kind, SUPERSEDED)
 
 
 async def describe_definition(scheduler: Scheduler, name: str) -> dict[str, Any]:

@@ -39,7 +39,10 @@ def update(work: Work) -> None:
         wanted = _unlike_live(work, wanted)
     if wanted:
         work.send("ecs", "update_service", wanted, **_service(work))
-        _wait_for(work, _new_deployment(work, known))
+        if begun := _new_deployment(work, known):
+            _wait_for(work, begun)
+        elif work.context.assumed.get("stack_waits_for_running_deployment", True):
+            _wait_for_others(work)
     retag(work, work.physical_id)
 
 
@@ -98,6 +101,12 @@ def _wait_for(work: Work, deployment_arn: str | None) -> None:
         if status not in UNFINISHED:
             reason = deployment.get("statusReason") or f"the service deployment ended {status}"
             raise ResourceFailed(f"Error occurred during operation '{reason}'.", "NotStabilized")
+        work.pause(POLL_S)
+
+
+def _wait_for_others(work: Work) -> None:
+    """Until no deployment runs; how one ended that this update did not begin is not its failure."""
+    while any(deployment["status"] in UNFINISHED for deployment in _deployments(work)):
         work.pause(POLL_S)
 
 

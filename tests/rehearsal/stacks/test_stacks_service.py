@@ -73,6 +73,27 @@ def test_a_stack_whose_service_waits_can_be_deleted(cloud: Any, tasks: list[str]
     assert "Resource creation cancelled" == cloud.reason("Service", "CREATE_FAILED", stack_id)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_update_beside_a_running_deployment(
+    cloud: Any, tasks: list[str], waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new grace period is sent at once; its stack is complete before the deployment that runs, or only after it."""
+    cloud.create(TEMPLATE, Parameters={"Task": tasks[0]})
+    monkeypatch.setattr(cloud.context, "assumed", {"stack_waits_for_running_deployment": waits})
+    running = cloud.deployments.made[0]
+    running["status"] = "IN_PROGRESS"
+    given = {"Task": tasks[0], "Grace": "9"}
+    request = [{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()]
+    cloud.stacks.update_stack(StackName="it", TemplateBody=TEMPLATE, Parameters=request)
+    cloud.until(lambda: sent(cloud))
+    if waits:
+        assert "UPDATE_IN_PROGRESS" == cloud.stacks.describe_stacks(StackName="it")["Stacks"][0]["StackStatus"]
+        running["status"] = "ROLLBACK_SUCCESSFUL"
+    assert "UPDATE_COMPLETE" == cloud.settled("it")["StackStatus"]
+    assert waits == (running["status"] != "IN_PROGRESS")
+    running["status"] = "SUCCESSFUL"
+
+
 def sent(cloud: Any) -> list[dict[str, Any]]:
     """What the updates of the service asked for."""
     return [
