@@ -11,6 +11,7 @@ from pipeline.aws.ecs import Deployment, StoppedTask, describe_revision
 from pipeline.aws.session import Aws
 from pipeline.deployment.diagnosis import explain_tasks
 from pipeline.deployment.place import Place
+from pipeline.deployment.settling import has_served, is_superseded
 from pipeline.errors import GateRefused, PipelineError, RolledBack, StateUnknown
 from pipeline.results import GateResult, RolledOut, StageSpan, Verdict
 
@@ -87,6 +88,9 @@ def _before_production(
     aws: Aws, place: Place, deployment: Deployment, refusal: Refusal | None, gates: tuple[GateResult, ...]
 ) -> PipelineError:
     is_first = not deployment.source_revisions
+    if is_superseded(aws, place, deployment) and not has_served(deployment):
+        told = refusal or Refusal("a newer deployment of the service took its place", gate_lines(gates))
+        return told.error(place, told.explain(aws, place))
     if deployment.status != "ROLLBACK_SUCCESSFUL" and not is_first:
         return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
     alarms = ", ".join(deployment.triggered_alarms)

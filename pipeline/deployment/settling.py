@@ -40,6 +40,12 @@ def has_served(deployment: Deployment) -> bool:
     return passed or deployment.strategy == "ROLLING" or deployment.production_weight > 0
 
 
+def is_superseded(aws: Aws, place: Place, deployment: Deployment) -> bool:
+    """Whether ECS stopped a deployment where it stood because somebody began a newer one, which clears up after it."""
+    newest = list_deployments(aws, place.cluster, place.service)[:1]
+    return deployment.status == "STOPPED" and bool(newest) and newest[0][0] != deployment.arn
+
+
 @dataclass(frozen=True, slots=True)
 class Settling:
     """One pass over the open drafts of a service; `resuming` is the release that this run goes on with itself."""
@@ -86,6 +92,8 @@ class Settling:
             return None
         if deployment.status == "SUCCESSFUL" and draft.content["event"] == "rollback" and self._is_live(draft):
             return Outcome.LIVE, "ECS finished it; its run ended before its record"
+        if self.place and is_superseded(self.aws, self.place, deployment) and not has_served(deployment):
+            return Outcome.REFUSED, "a newer deployment of the service took its place"
         if deployment.status != "ROLLBACK_SUCCESSFUL":
             return None
         is_ours = self.by.stopped if self.by.did_stop(deployment) else None

@@ -10,6 +10,7 @@ from pipeline.aws.session import Aws
 from pipeline.deployment.access import clear_gate
 from pipeline.deployment.follower import ignore
 from pipeline.deployment.place import Place
+from pipeline.deployment.settling import is_superseded
 from pipeline.errors import AwsError, StateUnknown
 from pipeline.waiting import Clock, wait_until
 
@@ -21,10 +22,14 @@ def stop_running(
 ) -> Deployment | None:
     """Stop the deployment that runs or bakes and wait for its end; None when none runs (any more).
 
+    So are those that waited for its end, or took its place meanwhile; the first that could be stopped is returned.
     `production_weight` of what is returned is the one from before. Neither S3 nor ECR is asked. What a killed run's
     gate left behind is cleared. Raises StateUnknown when ECS could not go back.
     """
-    stopped = _stop_running(aws, clock, place, interval_s, on_progress)
+    stopped = None
+    while deployment := running_deployment(aws, place):
+        ended = _stop_one(aws, clock, place, deployment, interval_s, on_progress)
+        stopped = stopped or ended
     try:
         clear_gate(aws, clock, place)
     except AwsError as error:
@@ -33,18 +38,17 @@ def stop_running(
 
 
 def running_deployment(aws: Aws, place: Place) -> Deployment | None:
-    """The service's deployment that is not over, or None."""
-    running = list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)
-    deployment = describe_deployment(aws, running[0][0]) if running else None
-    return None if deployment is None or deployment.has_ended else deployment
+    """The service's deployment that is not over, or None; of several the oldest, for whose end others may wait."""
+    for arn, _ in reversed(list_deployments(aws, place.cluster, place.service, RUNNING_STATUSES)):
+        deployment = describe_deployment(aws, arn)
+        if deployment is not None and not deployment.has_ended:
+            return deployment
+    return None
 
 
-def _stop_running(
-    aws: Aws, clock: Clock, place: Place, interval_s: float, on_progress: Callable[[str], None]
+def _stop_one(
+    aws: Aws, clock: Clock, place: Place, deployment: Deployment, interval_s: float, on_progress: Callable[[str], None]
 ) -> Deployment | None:  # fmt: skip
-    deployment = running_deployment(aws, place)
-    if deployment is None:
-        return None
     arn, began_s, is_told = deployment.arn, clock.monotonic(), deployment.production_weight == 0
     on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
     if deployment.status in ("PENDING", "IN_PROGRESS"):
@@ -66,6 +70,9 @@ def _stop_running(
     )  # fmt: skip
     if end.status == "SUCCESSFUL":
         on_progress(f"deployment {arn} had finished before it could be stopped")
+        return None
+    if is_superseded(aws, place, end):
+        on_progress(f"deployment {arn} was over: a newer one took its place")
         return None
     if end.status != "ROLLBACK_SUCCESSFUL":
         raise StateUnknown(

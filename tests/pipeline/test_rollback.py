@@ -253,6 +253,38 @@ def test_a_ship_at_its_gate_is_pre_empted_and_its_release_closed(config, account
         ship.confirm()
 
 
+def test_what_waits_for_the_end_of_a_deployment_is_stopped_after_it(config, account):
+    """Somebody's second deployment is PENDING: the one that runs goes first, or the wait would never end."""
+    running = account.start(OTHER)
+    running.status, running.at, running.source, running.hook = "IN_PROGRESS", 5, NEW, "AWAITING_ACTION"
+    account.clock.sleep(1)
+    waiting = account.start(OLD)
+
+    result = back(config, account)
+
+    assert [{"serviceDeploymentArn": d.arn, "stopType": "ROLLBACK"} for d in (running, waiting)] == account.sent(
+        "stop_service_deployment"
+    )
+    assert ("stopped-deployment", "v2", "v3") == (result.how, result.serves, result.replaced)
+    assert {"ROLLBACK_SUCCESSFUL"} == {running.status, waiting.status}
+
+
+@pytest.mark.parametrize(("hook", "outcome"), [("FAILED", Outcome.REFUSED), ("SUCCEEDED", None)])
+def test_a_killed_run_whose_deployment_was_replaced_at_its_gate_is_closed(config, account, hook, outcome):
+    """A newer deployment took its place: refused, unless its gate had let it pass, which a person must judge."""
+    ledger_of(account).open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)
+    stopped = account.start(OTHER)
+    stopped.status, stopped.at, stopped.source, stopped.hook = "STOPPED", 5, NEW, hook
+    account.clock.sleep(1)
+    newer = account.start(NEW)
+    newer.status, newer.at = "SUCCESSFUL", 9
+
+    back(config, account, to="v2")
+
+    record = ledger_of(account).record("v3")
+    assert outcome == (record.outcome if record else None)
+
+
 def test_a_release_whose_run_was_killed_at_its_gate_is_closed_when_ecs_went_back(config, account):
     """The hook's time-out rolled it back; the next command writes the record, and no rollback that nobody made."""
     ledger_of(account).open_draft("v3", started_at="", task_definition_arn=OTHER, image_digest=NEW_DIGEST)

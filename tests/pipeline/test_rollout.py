@@ -250,6 +250,24 @@ def test_a_rollback_that_fails_needs_a_person(config, world, alarm_at):
     assert unknown.value.exit_code == 5
 
 
+@pytest.mark.parametrize(("stage", "error"), [("SCALE_UP", GateRefused), ("BAKE_TIME", StateUnknown)])
+def test_a_newer_deployment_takes_its_place(config, world, stage, error):
+    """ECS stops it where it stands: 3 when production never saw it, and a person must look when it did."""
+    world.stays_at = stage
+
+    def supersede(line: str) -> None:
+        if stage in line:
+            world.deployments[-1].status = "STOPPED"
+            world.clock.sleep(1)
+            world.start(OTHER)
+
+    with pytest.raises(error, match="took its place" if error is GateRefused else "ended as STOPPED"):
+        rollout(
+            config, world, world.clock, Gates(world, Verdict.PASS).all(), service="s", release_id="v2",
+            task_definition_arn=NEW, image_digest=NEW_DIGEST, on_progress=supersede,
+        )  # fmt: skip
+
+
 def test_an_unknown_status_is_not_guessed_at(config, world):
     """A tenth status is exit code 5, whatever it may mean."""
     world.stays_at = "SCALE_UP"
