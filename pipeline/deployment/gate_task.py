@@ -78,17 +78,29 @@ class _Run:
 
     def measure(self, job: Job) -> dict[str, Any]:
         cluster = self.place["ClusterName"]
-        definition = self.place.task_definition()
-        for arn in tasks.running_tasks(self.aws, cluster, self.place.family):
-            tasks.stop_task(self.aws, cluster, arn, "The run that waited for it has ended.")
-        task = tasks.run_task(self.aws, self._request(job, definition))
-        self.tell(f"`{job.program}` runs in the VPC as task {task.task_id}")
+        request = self._request(job, self.place.task_definition())
+        self._stop(tasks.running_tasks(self.aws, cluster, self.place.family))
+        started: list[str] = []
         try:
+            task = tasks.run_task(self.aws, request)
+            started.append(task.arn)
+            self.tell(f"`{job.program}` runs in the VPC as task {task.task_id}")
             ended = self._wait(cluster, task, job.timeout_s + WRITE_WITHIN_S)
         except BaseException:
-            tasks.stop_task(self.aws, cluster, task.arn, "Nobody waits for it any more.")
+            self._abandon(started)
             raise
         return self._result(ended)
+
+    def _abandon(self, started: list[str]) -> None:
+        """Stop the task, also one whose start was interrupted; that it cannot be stopped must not hide why it is."""
+        try:
+            self._stop(started or tasks.running_tasks(self.aws, self.place["ClusterName"], self.place.family))
+        except AwsError as error:
+            self.tell(f"The gate's task could not be stopped, and ends by itself: {error.what}")
+
+    def _stop(self, arns: list[str]) -> None:
+        for arn in arns:
+            tasks.stop_task(self.aws, self.place["ClusterName"], arn, "Nobody waits for it any more.")
 
     def _request(self, job: Job, definition: str) -> dict[str, Any]:
         document = job_document(

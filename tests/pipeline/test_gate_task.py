@@ -247,6 +247,40 @@ def test_an_interruption_stops_the_task(config, account, clock):
     assert ["task/c/1"] == [arn for arn, _ in account.stopped]
 
 
+def test_an_interruption_is_not_hidden_by_a_task_that_cannot_be_stopped(config, account, clock):
+    """The interruption goes on; that the task ends by itself is said."""
+
+    def refuse(**_: Any) -> None:
+        raise AwsError("ECS is away", "wait")
+
+    class Interrupted(type(clock)):
+        def sleep(self, seconds: float) -> None:
+            account._stop_task = refuse
+            raise KeyboardInterrupt
+
+    lines: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        measure_in_vpc(config, account, Interrupted(), service="tiny", run="v2", tell=lines.append)(JOB)
+
+    assert "could not be stopped, and ends by itself: ECS is away" in lines[-1]
+
+
+def test_a_start_that_is_interrupted_leaves_no_task(config, account, clock):
+    """RunTask's answer was never seen: what runs of the family is looked up and stopped."""
+    genuine = account._run_task
+
+    def interrupted(**request: Any) -> dict[str, Any]:
+        genuine(**request)
+        account.running = ["task/c/unseen"]
+        raise KeyboardInterrupt
+
+    account._run_task = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        measure(config, account, clock)
+
+    assert ["task/c/unseen"] == [arn for arn, _ in account.stopped]
+
+
 def test_what_a_killed_run_left_is_stopped_first(config, account, clock):
     """One gate of a service runs at a time: whatever still runs has nobody who waits for it."""
     account.running = ["task/c/old"]
