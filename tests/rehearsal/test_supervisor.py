@@ -180,12 +180,17 @@ def test_one_that_starts_while_another_ends_takes_its_turn(
 def test_two_rehearsals_live_side_by_side(
     tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
 ) -> None:
-    """Other directory, other ports, other account's worth of resources."""
-    ups = [supervised.await_up(start(tmp_path / name), tmp_path / name) for name in ("a", "b")]
+    """Other directory, other ports, other account's worth of resources; what becomes of one is nothing to the other."""
+    pair = [start(tmp_path / name) for name in ("a", "b")]
+    ups = [supervised.await_up(process, tmp_path / name) for process, name in zip(pair, ("a", "b"), strict=True)]
     clients = [supervised.client_of(up["endpoint"], "ecr") for up in ups]
     clients[0].create_repository(repositoryName="only-in-a")
     assert len({up["endpoint"] for up in ups} | {up["registry"].join(("http://", "")) for up in ups}) == 4
     assert [len(ecr.describe_repositories()["repositories"]) for ecr in clients] == [1, 0]
+    pair[0].kill()
+    assert command("down", "--state-dir", str(tmp_path / "a")).returncode == 0
+    assert state.live(tmp_path / "b") is not None
+    assert clients[1].describe_repositories()["repositories"] == []
 
 
 @pytest.mark.parametrize("cleaner", ["up", "down"])
