@@ -9,6 +9,8 @@ from pipeline.aws.lock import LockPlace, read_lock
 from pipeline.aws.registry import delete_bucket, delete_repository
 from pipeline.aws.session import Aws
 from pipeline.config import Config
+from pipeline.deployment.access import clear_gate
+from pipeline.deployment.place import find_place
 from pipeline.errors import Locked
 from pipeline.results import Destroyed, StackChange
 from pipeline.stacks import Stacks, silent
@@ -35,6 +37,7 @@ def destroy(
     bucket, repository = registry.get("ArtifactBucketName", ""), registry.get("RepositoryName", "")
     if bucket:
         _refuse_locked(config, aws, bucket)
+    _close_gates(config, aws, clock)
     stacks = Stacks(aws, clock, config.poll_interval_s, on_progress)
     changes: list[StackChange] = []
     for name, region in stacks_of(config, everything):
@@ -62,6 +65,13 @@ def stacks_of(config: Config, everything: bool) -> list[tuple[str, str | None]]:
     ]  # fmt: skip
     kept = [(config.stack_name("registry"), None), (config.stack_name("delivery"), None)]
     return shared + (kept if everything else [])
+
+
+def _close_gates(config: Config, aws: Aws, clock: Clock) -> None:
+    """A rule that a killed gate left names its security group, which then could not be deleted."""
+    for service in config.services:
+        if "ServiceName" in outputs(aws, config.stack_name("service", service)):
+            clear_gate(aws, clock, find_place(config, aws, service))
 
 
 def _refuse_locked(config: Config, aws: Aws, bucket: str) -> None:

@@ -1,10 +1,12 @@
 """Status, history, logs, doctor and destroy: what they say, and that looking changes nothing."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 import yaml
 
+from pipeline.aws.ec2 import open_ingress
 from pipeline.aws.ledger import Ledger
 from pipeline.aws.lock import LockPlace, acquire
 from pipeline.aws.session import Aws
@@ -300,6 +302,28 @@ def test_destroy_everything_leaves_nothing(config, aws, bucket, registry_stack, 
     assert aws.call("s3", "list_buckets")["Buckets"] == []
     assert aws.call("ecr", "describe_repositories")["repositories"] == []
     assert destroy_plan(config, aws, everything=True) == ()
+
+
+def test_destroy_closes_what_a_killed_gate_left_open(config, aws, registry_stack, clock):
+    """The rule names the gate's security group, which could not be deleted before it."""
+    vpc = aws.call("ec2", "describe_vpcs")["Vpcs"][0]["VpcId"]
+    group = aws.call("ec2", "create_security_group", GroupName="lb", Description="-", VpcId=vpc)["GroupId"]
+    for name, told in {
+        "cluster": {"ClusterName": "c", "LoadBalancerDnsName": "lb", "LoadBalancerSecurityGroupId": group,
+                    "LoadBalancerFullName": "app/lb/1"},
+        "tiny-runtime": {"GateSecretArn": "arn", "LogGroupName": "logs"},
+        "tiny-service": {"ServiceName": "svc"},
+    }.items():  # fmt: skip
+        outputs = {key: {"Value": value} for key, value in told.items()}
+        body = yaml.safe_dump({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}, "Outputs": outputs})
+        aws.call("cloudformation", "create_stack", StackName=f"demo-test-{name}", TemplateBody=body)
+    open_ingress(aws, group, 9000, "192.0.2.7/32", "svc", clock.now() + timedelta(minutes=40))
+
+    destroy(config, aws, clock, everything=False)
+
+    filters = [{"Name": "group-id", "Values": [group]}]
+    rules = aws.call("ec2", "describe_security_group_rules", Filters=filters)["SecurityGroupRules"]
+    assert [] == [rule for rule in rules if not rule["IsEgress"]]
 
 
 def test_destroy_waits_for_nobody_and_takes_nothing_from_a_running_ship(config, aws, bucket, registry_stack, clock):
