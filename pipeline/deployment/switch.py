@@ -96,7 +96,7 @@ def follow(follower: Follower, interval_s: float, limit_s: float) -> None:
 def finish(config: Config, follower: Follower, rollout: Rollout) -> RolledOut:
     """The result, once the gates have passed: where no hook ran, they run on the production listener now.
 
-    What ROLLING brought and a gate refused does not stay: the release before it is deployed again (RolledBack).
+    What is over and a gate refused does not stay: the release before it is deployed again (RolledBack).
     """
     if isinstance(follower.ending, PipelineError):
         raise _noted(follower.ending) if follower.is_rolling else follower.ending
@@ -105,14 +105,9 @@ def finish(config: Config, follower: Follower, rollout: Rollout) -> RolledOut:
     if follower.gates and not (follower.results or follower.refusal):
         follower.tell("no hook asked for the gate; running it on the production listener")
         follower.run_gates_on(Target(follower.place.production_url))
-    if follower.refusal and follower.is_rolling:
-        raise _noted(_take_back(config, follower, follower.refusal, rollout))
     if follower.refusal:
-        raise StateUnknown(
-            f"The release serves production, but {follower.refusal.reason}.",
-            f"go back with `onnxship rollback {follower.place.options}`, or ship a corrected release",
-            details=follower.refusal.lines,
-        )
+        error = _take_back(config, follower, follower.refusal, rollout)
+        raise _noted(error) if follower.is_rolling else error
     note = note_on("ROLLING") if follower.is_rolling else ""
     return replace(follower.ending, gates=follower.results, note=note)
 
@@ -124,7 +119,7 @@ def _noted(error: PipelineError) -> PipelineError:
 
 
 def _take_back(config: Config, follower: Follower, refusal: Refusal, rollout: Rollout) -> PipelineError:
-    """Deploy again what served before a finished ROLLING deployment; the error that the release ends with."""
+    """Deploy again what served before a finished deployment; the error that the release ends with."""
     place, aws = follower.place, follower.aws
     ended = describe_deployment(aws, follower.deployment_arn)
     source = describe_revision(aws, ended.source_revisions[0]) if ended and ended.source_revisions else None

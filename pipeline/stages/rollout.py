@@ -133,10 +133,10 @@ class FirstRollout:
         stack = describe_stack(self.aws, self.config.stack_name("service", self.service))
         return stack if stack and stack.status == "CREATE_IN_PROGRESS" else None
 
-    def _remove(self) -> None:
-        """Delete the stack of the refused service: one that CloudFormation still waits for, or ROLLING's that is up."""
+    def _remove(self, *, is_up: bool) -> None:
+        """Delete the stack of the refused service: one that CloudFormation still waits for, or one that is up."""
         stack = describe_stack(self.aws, self.config.stack_name("service", self.service))
-        statuses = ("CREATE_IN_PROGRESS",) if self._settings.is_gated else ("CREATE_IN_PROGRESS", "CREATE_COMPLETE")
+        statuses = ("CREATE_IN_PROGRESS", "CREATE_COMPLETE") if is_up else ("CREATE_IN_PROGRESS",)
         if stack and stack.status in statuses:
             self.on_progress(f"{stack.name}: deleting it, because its first release was refused ({stack.status})")
             Stacks(self.aws, self.clock, self.config.poll_interval_s, self.on_progress).delete(stack.id)
@@ -151,12 +151,12 @@ class FirstRollout:
                 "correct what CloudFormation's events above name, and run `onnxship ship` again",
             )
         if self.refused:
-            self._remove()
+            self._remove(is_up=not self._settings.is_gated)
         follow(self._follower, self.config.poll_interval_s, limit_s(self._settings))
         try:
             return finish(self.config, self._follower, self._settings)
         except RolledBack:
-            self._remove()
+            self._remove(is_up=True)
             raise
 
 

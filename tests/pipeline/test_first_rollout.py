@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config import Rollout
-from pipeline.errors import GateRefused, RolledBack, StateUnknown
+from pipeline.errors import GateRefused, RolledBack
 from pipeline.results import GateResult, Verdict
 from pipeline.stages.rollout import FirstRollout
 from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating, CreatingRolling
@@ -69,13 +69,15 @@ def test_without_a_hook_at_creation_the_gate_runs_on_production(config, world):
     assert [gate.verdict for gate in result.gates] == [Verdict.PASS]
 
 
-def test_a_failed_gate_on_production_is_never_a_success(config, world):
-    """It serves, it should not, and there is nothing to go back to: exit code 5 that says so."""
+def test_what_fails_its_gate_on_production_does_not_stay(config, world):
+    """It serves, and it should not; there is nothing to go back to, so its stack goes: exit code 4."""
     world.has_hook = False
     world.create_service()
 
-    with pytest.raises(StateUnknown, match="serves production, but gate `golden` refused"):
+    with pytest.raises(RolledBack, match="gate `golden` refused"):
         first(config, world, Verdict.FAIL, []).finish()
+
+    assert [config.stack_name("service", "tiny")] == [one["StackName"] for one in world.sent("delete_stack")]
 
 
 def test_a_refused_first_release_never_serves(config, world):
