@@ -42,8 +42,10 @@ def has_served(deployment: Deployment) -> bool:
 
 def is_superseded(aws: Aws, place: Place, deployment: Deployment) -> bool:
     """Whether ECS stopped a deployment where it stood because somebody began a newer one, which clears up after it."""
+    if deployment.status != "STOPPED":
+        return False
     newest = list_deployments(aws, place.cluster, place.service)[:1]
-    return deployment.status == "STOPPED" and bool(newest) and newest[0][0] != deployment.arn
+    return bool(newest) and newest[0][0] != deployment.arn
 
 
 @dataclass(frozen=True, slots=True)
