@@ -101,16 +101,22 @@ class Lease:
         The thread does both: a signal interrupts the main thread alone, so none can come between a run and its
         release, and no daemon thread would be waited for when the process ends.
         """
-        stop = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(stop, interval_s), name="lock")
-        beat.start()
+        stop, over = threading.Event(), threading.Event()
+        threading.Thread(target=self._beat, args=(stop, over, interval_s), name="lock").start()
         try:
             yield self
         finally:
             stop.set()
-            beat.join()
+            over.wait()  # a `join` that is interrupted takes the thread for ended, and the process would not wait for it
 
-    def _beat(self, stop: threading.Event, interval_s: float) -> None:
+    def _beat(self, stop: threading.Event, over: threading.Event, interval_s: float) -> None:
+        try:
+            self._renew_until(stop, interval_s)
+            self.release()
+        finally:
+            over.set()
+
+    def _renew_until(self, stop: threading.Event, interval_s: float) -> None:
         renewed_s = time.monotonic()
         while not stop.wait(min(LOOK_S, interval_s)) and threading.main_thread().is_alive():
             if time.monotonic() - renewed_s < interval_s:
@@ -122,7 +128,6 @@ class Lease:
                 return  # the next `confirm` of the main thread says it
             except AwsError:
                 continue  # S3 may be back before the lease ends; if not, `confirm` before the next change says so
-        self.release()
 
     def _next_beat(self) -> dict[str, Any]:
         # A counter, so that every renewal is a new ETag: equal bytes would let a stale holder's If-Match succeed.

@@ -279,7 +279,7 @@ class Follower:
             self.tell(f"gate {result.name}: {result.verdict} - {result.reason}")
             if result.verdict is not Verdict.PASS:
                 words = "refused" if result.verdict is Verdict.FAIL else "could not be judged"
-                self.refusal = Refusal(f"gate `{result.name}` {words}: {result.reason}", gate_lines(self.results))
+                self.refusal = Refusal(f"gate `{result.name}` {words}: {result.reason}", gate_lines(self.results[:-1]))
                 return
 
     def _watch_start(self, deployment: Deployment) -> None:

@@ -122,7 +122,7 @@ def test_a_name_that_is_not_loopback_is_refused(up: dict[str, Any]) -> None:
 
     answer = httpx.get(f"{up['endpoint']}/_rehearsal/health", headers={"Host": "evil.example:80"})
     assert answer.status_code == 403
-    assert httpx.get(f"{up['endpoint']}/_rehearsal/health").json() == {"status": "up"}
+    assert httpx.get(f"{up['endpoint']}/_rehearsal/health").json() == {"status": "up", "pid": up["pid"]}
 
 
 def _ask(app: NotRehearsed, **environ: Any) -> tuple[str, dict[str, str], bytes]:
