@@ -18,7 +18,7 @@ test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under
 	$(BIN)/python -m pytest -m "not long" $(WORKERS)
 
 stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
-	$(BIN)/python -m pytest tests/stories
+	$(BIN)/python -m pytest -m "story or long" $(WORKERS)
 
 lint: $(VENV)/dev.ready  ## everything that reads the code without running it
 	$(BIN)/ruff format --check .

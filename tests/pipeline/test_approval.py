@@ -1,4 +1,4 @@
-"""`approval: true`: a person at a terminal types the environment's name; where there is none, `--yes` stands for them."""
+"""`approval: true`: a person at a terminal types the environment's name; elsewhere `--yes` stands for them."""
 
 import os
 import pty
@@ -56,7 +56,8 @@ def test_an_approval_is_the_environment_s_name(typed: str, words: list[str], end
 def test_without_a_terminal_nothing_is_approved() -> None:
     """In CI `--yes` is needed, approval or not."""
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "approval"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", SCRIPT, "approval"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ import humanize
 def postprocess(outputs):
     return {"said": humanize.intcomma(1000 + int(outputs["label"][0]))}
 """
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)

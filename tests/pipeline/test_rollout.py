@@ -120,7 +120,7 @@ def test_what_a_killed_run_left_open_is_closed_at_the_next_gate(config, world):
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
 def test_a_gate_that_does_not_pass_refuses_the_release(config, world, verdict):
-    """Anything but PASS answers ROLLBACK; the error has the gate's reason, once, and what passed; later gates do not run."""
+    """Anything but PASS answers ROLLBACK; the error says its reason once, and what passed; later gates do not run."""
     with pytest.raises(GateRefused) as refused:
         roll(config, world, Verdict.PASS, verdict, Verdict.PASS)
 

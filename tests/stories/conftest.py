@@ -19,7 +19,11 @@ from skl2onnx import to_onnx
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
+from pipeline.building import docker
+from pipeline.errors import ConfigError
+
 ENDED_TIMEOUT_S = 20
+DOCKER_BASE = os.environ.get("ONNXSHIP_TEST_BASE", "python:3.11-slim-bookworm")
 
 
 @dataclass
@@ -135,6 +139,19 @@ def rehearsal(project: Project) -> Project:
     ended = project.onnxship("bootstrap")
     assert 0 == ended.exit_code, ended.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def has_docker() -> None:
+    """A Docker that builds and has the base image; without it the stories of containers are skipped."""
+    try:
+        docker.require_docker()
+    except ConfigError as error:
+        pytest.skip(f"{error.what} {error.remedy}")
+    for words in (("image", "inspect", DOCKER_BASE), ("pull", "--quiet", DOCKER_BASE)):
+        if subprocess.run(["docker", *words], capture_output=True, check=False).returncode == 0:
+            return
+    pytest.skip(f"Docker has no {DOCKER_BASE} and cannot pull it; name another in ONNXSHIP_TEST_BASE")
 
 
 def predict(url: str) -> tuple[str, dict[str, Any]]:

@@ -1,30 +1,13 @@
 """`make demo`, as a whole: what its report promises holds."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.timeout(700)]
+from tests.stories.telling import IN_PRODUCTION, STOPPED, running, start, tell, wait_until
 
-# Who must stop each bad release, and what the reason must say.
-STOPPED = {
-    "arm64": ("build", "linux/arm64"),
-    "critical-finding": ("scan", "CVE-2024-3094"),
-    "permuted": ("publish", "accuracy"),
-    "crashes": ("rollout", "KeyError: 'FEATURE_STORE_URL'"),
-    "never-healthy": ("rollout", "rollout.start_deadline_s"),
-    "wrong-answers": ("golden", "label"),
-    "slow": ("load", "slower than what serves"),
-}
-IN_PRODUCTION = "no-batches"
+pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.timeout(700)]
 
 
 @pytest.fixture(scope="module")
@@ -47,37 +30,12 @@ def killed(directory: Path) -> str:
 @pytest.fixture(scope="module")
 def report(directory: Path, killed: str) -> dict[str, Any]:
     """The report of the next demo, in the directory where the other was killed."""
-    demo = start(directory)
-    told, _ = demo.communicate()
-    assert 0 == demo.returncode, told
-    return dict(json.loads((directory / "build/demo/report.json").read_text()))
+    return tell(directory)
 
 
 @pytest.fixture(scope="module")
 def releases(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {release["id"]: release for release in report["releases"]}
-
-
-def start(directory: Path) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ONNXSHIP_"))}
-    environment = kept | {"HOME": str(directory), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "demo"]
-    return subprocess.Popen(
-        command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def running(directory: Path) -> str:
-    """The command lines of all processes that name the directory."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return "\n".join(line for line in listed.splitlines() if str(directory) in line)
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 180
-    while not holds():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.2)
 
 
 def test_the_story_ends_as_told(report: dict[str, Any]) -> None:

@@ -16,11 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.building import docker
-from pipeline.errors import ConfigError
-from tests.stories.conftest import Project, predict
+from tests.stories.conftest import DOCKER_BASE, Project, predict
 
-BASE = os.environ.get("ONNXSHIP_TEST_BASE", "python:3.11-slim-bookworm")
 CRASHES = """
 def startup():
     raise RuntimeError("there is no vocabulary.txt")
@@ -45,26 +42,13 @@ def postprocess(outputs):
 pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.docker, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def has_docker() -> None:
-    """A Docker that builds and has the base."""
-    try:
-        docker.require_docker()
-    except ConfigError as error:
-        pytest.skip(f"{error.what} {error.remedy}")
-    for words in (("image", "inspect", BASE), ("pull", "--quiet", BASE)):
-        if subprocess.run(["docker", *words], capture_output=True, check=False).returncode == 0:
-            return
-    pytest.skip(f"Docker has no {BASE} and cannot pull it; name another in ONNXSHIP_TEST_BASE")
-
-
 @pytest.fixture(scope="module")
 def contained(has_docker: None, project: Project) -> Iterator[Project]:
     """The project with its base image and little memory, in a local AWS of containers, bootstrapped and entered."""
     settings = project.directory / "onnxship.yaml"
     text = settings.read_text().replace(
         "compute: {cpu: 1024, memory_mib: 2048,",
-        f'image: {{base: "{BASE}"}}\n    compute: {{cpu: 256, memory_mib: 512,',
+        f'image: {{base: "{DOCKER_BASE}"}}\n    compute: {{cpu: 256, memory_mib: 512,',
     )
     settings.write_text(text)
     project.commit("Base image and memory")

@@ -68,7 +68,7 @@ print(json.dumps({
     "listener": status(os.environ["LISTENER"]),
 }), flush=True)
 """
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def docker(*words: str, **environment: str) -> str:
