@@ -25,7 +25,7 @@ STAGES = BELOW | PARTS
 # Longest prefix wins. The standard library is always allowed.
 MAY_IMPORT = {
     "pipeline.errors": set(),
-    "pipeline.results": set(),
+    "pipeline.results": {"pipeline.results"},
     "pipeline.words": set(),
     "pipeline.judges": {"pipeline.judges", "pipeline.results", "pipeline.words", "numpy"},
     "pipeline.waiting": {"pipeline.errors"},

@@ -107,7 +107,7 @@ class Lease:
             yield self
         finally:
             stop.set()
-            over.wait()  # a `join` that is interrupted takes the thread for ended, and the process would not wait for it
+            over.wait()  # an interrupted `join` takes the thread for ended, and the process would not wait for it
 
     def _beat(self, stop: threading.Event, over: threading.Event, interval_s: float) -> None:
         try:

@@ -15,26 +15,22 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pipeline.config.gate import AgainstLive, Gate, Load
+from pipeline.config.rollout import Canary, Linear, Rollout
 from pipeline.config.schema import (
     CONFIG_FILE,
-    AgainstLive,
-    Canary,
     Compute,
     Config,
     Cost,
     Edge,
     Environment,
     ExistingVpc,
-    Gate,
     IgnoredFinding,
     Image,
-    Linear,
-    Load,
     Model,
     Network,
     Predict,
     QualityFloor,
-    Rollout,
     Route,
     Scan,
     Service,

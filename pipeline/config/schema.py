@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.gate import Gate
+from pipeline.config.rollout import Rollout
+from pipeline.config.section import Cidr, Section
 from pipeline.errors import UsageError
 
 CONFIG_FILE = "onnxship.yaml"
@@ -26,21 +27,7 @@ FARGATE_MEMORY_MIB = {
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 
 
-def _ipv4_network(value: str) -> str:
-    try:
-        return str(ipaddress.IPv4Network(value))
-    except ValueError as error:
-        raise ValueError(f"is no range of IPv4 addresses: {error}") from error
-
-
-Cidr = Annotated[str, AfterValidator(_ipv4_network)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-
-
-class Section(BaseModel):
-    """A part of the file: no unknown keys, no changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Environment(Section):
@@ -146,120 +133,6 @@ class Compute(Section):
         if self.max < self.min:
             raise ValueError(f"max {self.max} is below min {self.min}")
         return self
-
-
-Strategy = Literal["BLUE_GREEN", "CANARY", "LINEAR", "ROLLING"]
-Minutes = Annotated[int, Field(ge=0, le=1440)]
-# Percentages are multiples of 0.1:
-# https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_CanaryConfiguration.html
-
-
-class Canary(Section):
-    """CANARY's first step."""
-
-    percent: Annotated[float, Field(ge=0.1, le=100, multiple_of=0.1)] = 5
-    bake_minutes: Minutes = 10
-
-
-class Linear(Section):
-    """LINEAR's steps, all alike."""
-
-    step_percent: Annotated[float, Field(ge=3, le=100, multiple_of=0.1)] = 10
-    step_bake_minutes: Minutes = 6
-
-
-class Rollout(Section):
-    strategy: Strategy = "BLUE_GREEN"
-    canary: Canary | None = None
-    linear: Linear | None = None
-    bake_minutes: Minutes = 10
-    start_deadline_s: Annotated[int, Field(ge=10, le=86400)] = 300
-    max_failed_tasks: Annotated[int, Field(ge=1, le=20)] = 3
-
-    @model_validator(mode="after")
-    def _blocks_belong_to_their_strategy(self) -> Rollout:
-        for block, strategy in (("canary", "CANARY"), ("linear", "LINEAR")):
-            if getattr(self, block) is not None and self.strategy != strategy:
-                raise ValueError(
-                    f"`{block}` belongs to strategy {strategy}, and strategy is {self.strategy}; "
-                    f"set `strategy: {strategy}`, or remove `{block}`"
-                )
-        return self
-
-    @property
-    def is_gated(self) -> bool:
-        """Whether gates judge a release before production reaches it; ROLLING has nothing to wait at."""
-        return self.strategy != "ROLLING"
-
-    @property
-    def canary_step(self) -> Canary:
-        return self.canary or Canary()
-
-    @property
-    def linear_steps(self) -> Linear:
-        return self.linear or Linear()
-
-    @property
-    def shift_minutes(self) -> int:
-        """How long production takes from its first step to all of it; ECS does not wait after the last step."""
-        if self.strategy == "CANARY":
-            return self.canary_step.bake_minutes
-        if self.strategy == "LINEAR":
-            return (math.ceil(100 / self.linear_steps.step_percent) - 1) * self.linear_steps.step_bake_minutes
-        return 0
-
-    def maximum_percent(self, tasks: int) -> int:
-        """How many tasks may run during a deployment, in percent of those that should.
-
-        ROLLING is for capacity that cannot double. ECS rounds down, and one more than all must be allowed, or nothing
-        is ever replaced: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html
-        """
-        return 200 if self.is_gated else max(150, math.ceil(100 * (tasks + 1) / tasks))
-
-    def at_once(self, live_strategy: str) -> Rollout:
-        """All of the traffic in one step and no bake, for going back to what has proved itself.
-
-        By the strategy that the service has, whatever was written here since: going back waits for no `deploy`.
-        """
-        strategy = "ROLLING" if live_strategy == "ROLLING" else "BLUE_GREEN"
-        return self.model_copy(update={"strategy": strategy, "canary": None, "linear": None, "bake_minutes": 0})
-
-
-ENOUGH_PAIRS = 60  # the comparison wants 50 answers of each side; a few may fail or come too late
-
-
-class Load(Section):
-    rps: Annotated[float, Field(gt=0, le=10000)] = 50
-    duration_s: Annotated[int, Field(ge=1, le=900)] = 60
-    min_requests: Annotated[int, Field(ge=1)] = 500
-    p99_ms: Annotated[float, Field(gt=0)] = 200
-    max_failure_ratio: Annotated[float, Field(ge=0, le=1)] = 0.001
-    kind: Literal["predict", "infer"] = "predict"
-    requests: str | None = None
-
-
-class AgainstLive(Section):
-    """The new release beside what serves: pairs of requests at the same rate, after the load."""
-
-    rps: Annotated[float, Field(gt=0, le=1000)] = 10
-    duration_s: Annotated[int, Field(ge=1, le=300)] = 30
-    max_latency_ratio: Annotated[float, Field(ge=1, le=100)] = 1.5
-
-    @model_validator(mode="after")
-    def _gives_enough_pairs(self) -> AgainstLive:
-        if self.rps * self.duration_s < ENOUGH_PAIRS:
-            raise ValueError(
-                f"rps {self.rps:g} x duration_s {self.duration_s} gives {self.rps * self.duration_s:g} pairs of "
-                f"requests, too few to compare; {ENOUGH_PAIRS} are needed, 300 see most of a slow tail"
-            )
-        return self
-
-
-class Gate(Section):
-    from_: Annotated[Literal["vpc", "runner"], Field(alias="from")] = "vpc"
-    runner_cidr: Cidr | None = None
-    load: Load = Load()
-    against_live: AgainstLive | None = AgainstLive()
 
 
 class IgnoredFinding(Section):
