@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from rehearsal.context import Context
+from rehearsal.ecs.layers import extract_layer
 
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -205,34 +206,3 @@ def _refuse_other_platforms(config: dict[str, Any]) -> None:
     """https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_cannot_pull_image.html"""
     if (config.get("os"), config.get("architecture")) != ("linux", "amd64"):
         raise CannotPull("image Manifest does not contain descriptor matching platform 'linux/amd64'.")
-
-
-def extract_layer(file: Any, directory: Path) -> None:
-    """Lay one layer over `directory`: nothing lands outside it, whiteouts remove, devices and outward links stay out.
-
-    https://github.com/opencontainers/image-spec/blob/v1.1.0/layer.md
-    """
-    with tarfile.open(fileobj=file, mode="r:*") as layer:
-        for member in layer:
-            folder, _, base = member.name.rpartition("/")
-            if base.startswith(".wh."):
-                _white_out(directory, folder, base)
-                continue
-            try:
-                layer.extract(member, directory, filter="data")
-            except (tarfile.SpecialFileError, tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
-                continue  # of a base image, and of no use to a process of this machine
-
-
-def _white_out(directory: Path, folder: str, base: str) -> None:
-    parent = (directory / folder.lstrip("/")).resolve()
-    if not parent.is_relative_to(directory.resolve()):
-        raise tarfile.OutsideDestinationError(tarfile.TarInfo(f"{folder}/{base}"), str(parent))
-    gone = (
-        list(parent.iterdir()) if base == ".wh..wh..opq" and parent.is_dir() else [parent / base.removeprefix(".wh.")]
-    )
-    for path in gone:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

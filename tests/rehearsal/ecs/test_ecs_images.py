@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from rehearsal.context import AddressBook, Context, Settings
-from rehearsal.ecs.images import CannotPull, Images, Reference, extract_layer
+from rehearsal.ecs.images import CannotPull, Images, Reference
+from rehearsal.ecs.layers import extract_layer
 
 
 def layer(*members: tuple[str, str | None]) -> io.BytesIO:
@@ -59,6 +60,14 @@ def test_a_link_that_leads_outside_is_left_out_and_cannot_be_written_through(tmp
     outside.mkdir()
     extract_layer(layer(("lib", f"-> {outside}"), ("up", "-> ../outside"), ("lib/file", "text")), root)
     assert (files(root), list(outside.iterdir())) == ({"lib/file": "text"}, [])
+
+
+def test_links_inside_the_image_lead_where_they_say(tmp_path):
+    """A later layer replaces a link and does not write through it."""
+    extract_layer(layer(("app/real", "1"), ("app/link", "-> real")), tmp_path)
+    assert (tmp_path / "app/link").read_text() == "1"
+    extract_layer(layer(("app/link", "2")), tmp_path)
+    assert files(tmp_path) == {"app/link": "2", "app/real": "1"}
 
 
 @pytest.mark.parametrize(
