@@ -99,6 +99,7 @@ class Story:
         self.releases.append(releases.good("rollback to v1", back, "rollback"))
         self.commands.run("look at the history", ["history"], texts.HISTORY)
         self.users.stop()
+        self.rehearsal = self.aws.ask("report")  # again: now it knows all that was used
         self._check_traffic()
 
     def _served(self) -> dict[str, models.Trained]:
