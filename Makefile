@@ -18,7 +18,7 @@ test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under
 	$(BIN)/python -m pytest -m "not long" $(WORKERS)
 
 stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
-	$(BIN)/python -m pytest -m "story or long" $(WORKERS)
+	$(BIN)/python -m pytest -m "story or long" --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/dev.ready  ## everything that reads the code without running it
 	$(BIN)/ruff format --check .
