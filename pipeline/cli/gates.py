@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+
 from pydantic import TypeAdapter
 
+from pipeline.aws.cloudformation import outputs
 from pipeline.aws.models import PinnedModel, fetch_model
 from pipeline.cli.options import Run
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.gate_task import measure_in_vpc
 from pipeline.deployment.measuring import Measure, measure_here
-from pipeline.errors import UsageError
+from pipeline.errors import ConfigError, UsageError
 from pipeline.results import GateResult, Published, Record, Target
 from pipeline.stages import golden as golden_stage
 from pipeline.stages import loadtest as loadtest_stage
@@ -51,6 +54,24 @@ def measurer(run: Run, release_id: str) -> Measure:
     return measure_in_vpc(
         run.config, run.aws, run.clock, service=run.service, run=release_id, tell=run.progress
     )  # fmt: skip
+
+
+def refuse_unknown_domain(run: Run, release_id: str) -> None:
+    """Raises ConfigError when this machine is to call the service by a domain that it cannot find.
+
+    Requests from the VPC ask its own resolver, which may know names (private hosted zones) that nobody else knows.
+    """
+    domain = run.config.edge.domain
+    if not domain or run.settings.gate.from_ != "runner":
+        return
+    try:
+        socket.getaddrinfo(domain, None)
+    except OSError as error:
+        target = outputs(run.aws, run.config.stack_name("cluster"))["LoadBalancerDnsName"]
+        raise ConfigError(
+            f"edge.domain {domain} does not resolve ({error.strerror}).",
+            f"make a CNAME record for it to {target}, then run `onnxship ship --release {release_id}`: it goes on",
+        ) from error
 
 
 def fetch_published(run: Run, published: Published) -> PinnedModel:

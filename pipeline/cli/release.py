@@ -9,7 +9,6 @@ import contextlib
 import getpass
 import os
 import platform
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from pipeline.aws.cloudformation import outputs
 from pipeline.aws.ledger import Draft, Ledger, error_of, outcome_of
 from pipeline.aws.lock import Lease, acquire
 from pipeline.aws.models import PinnedModel
-from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
+from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of, refuse_unknown_domain
 from pipeline.cli.options import Run
 from pipeline.cli.sameness import fingerprint
 from pipeline.deployment.follower import Gate
@@ -30,7 +29,7 @@ from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
 from pipeline.deployment.settling import Settling
 from pipeline.deployment.strategy import note_on
-from pipeline.errors import AwsError, ConfigError, PipelineError, UsageError
+from pipeline.errors import AwsError, PipelineError, UsageError
 from pipeline.results import (
     Alarmed,
     Built,
@@ -133,24 +132,10 @@ class Release:
     def put_into_production(self) -> RolledOut:
         """The service's stacks and the gated deployment: one and the same when the service is created."""
         definition = self.result("register", TaskDefinition)
-        self._refuse_unknown_domain()
+        refuse_unknown_domain(self.run, self.id)
         rolled_out = self._roll_out(definition) if is_deployed(self.run) else self._create_service(definition)
         self.draft.note("rollout", asdict(rolled_out), deployment_arn=rolled_out.deployment_arn)
         return rolled_out
-
-    def _refuse_unknown_domain(self) -> None:
-        """The gate calls the service by its domain, so that name must lead somewhere before the first release."""
-        domain = self.run.config.edge.domain
-        if not domain:
-            return
-        try:
-            socket.getaddrinfo(domain, None)
-        except OSError as error:
-            target = outputs(self.run.aws, self.run.config.stack_name("cluster"))["LoadBalancerDnsName"]
-            raise ConfigError(
-                f"edge.domain {domain} does not resolve ({error.strerror}).",
-                f"make a CNAME record for it to {target}, then run `onnxship ship --release {self.id}`: it goes on",
-            ) from error
 
     def gates(self) -> list[Gate]:
         """Golden inputs, then Locust, on whatever target they are given. Production itself is not loaded."""
