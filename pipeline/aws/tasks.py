@@ -103,9 +103,18 @@ def stop_task(aws: Aws, cluster: str, arn: str, reason: str) -> None:
     aws.call("ecs", "stop_task", cluster=cluster, task=arn, reason=reason)
 
 
-def running_tasks(aws: Aws, cluster: str, family: str) -> list[str]:
-    """The tasks of a task definition's family that run or are about to."""
-    return list(aws.pages("ecs", "list_tasks", "taskArns", cluster=cluster, family=family, desiredStatus="RUNNING"))
+def running_tasks(aws: Aws, cluster: str, family: str, started_by: str) -> list[str]:
+    """The tasks of a task definition's family that `started_by` started, and that run or are about to.
+
+    ListTasks takes `startedBy` as its only filter, so it is looked up: what a service started is none of them.
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html
+    """
+    arns = list(aws.pages("ecs", "list_tasks", "taskArns", cluster=cluster, family=family, desiredStatus="RUNNING"))
+    found: list[str] = []
+    for start in range(0, len(arns), 100):  # DescribeTasks takes 100 at most
+        described = aws.call("ecs", "describe_tasks", cluster=cluster, tasks=arns[start : start + 100])["tasks"]
+        found += [str(task["taskArn"]) for task in described if task.get("startedBy") == started_by]
+    return found
 
 
 def _one_off(task: dict[str, Any]) -> OneOffTask:

@@ -11,12 +11,15 @@ from pipeline.aws.cloudformation import outputs
 from pipeline.aws.ec2 import load_balancer_addresses
 from pipeline.aws.ecs import describe_task_definition
 from pipeline.aws.session import Aws
-from pipeline.aws.tasks import register_once
+from pipeline.aws.tasks import register_once, running_tasks, stop_task
 from pipeline.building.gate_image import COMMAND, gate_context, gate_tag
 from pipeline.config import Config, ExistingVpc
+from pipeline.deployment.place import gate_family
 from pipeline.errors import AwsError, UsageError
 
 CONTAINER = "gate"
+STARTED_BY = "onnxship-gate"
+NOBODY_WAITS = "Nobody waits for it any more."
 LOG_PREFIX = "gate"
 CPU, MEMORY_MIB = "1024", "2048"  # Locust is one process: a vCPU of its own, so that it measures the server, not itself
 USER = "10001:10001"
@@ -47,7 +50,7 @@ class GatePlace:
     @property
     def family(self) -> str:
         """Of the gate's task definitions."""
-        return f"{self.config.project}-{self.config.environment_name}-{self.service}-gate"
+        return gate_family(self.config, self.service)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -96,6 +99,12 @@ def find_gate_place(config: Config, aws: Aws, service: str) -> GatePlace:
     vpc = config.network.vpc
     own = vpc.private_subnets if isinstance(vpc, ExistingVpc) else values.get("PrivateSubnetIds", "").split(",")
     return GatePlace(config, aws, service, values, tuple(own))
+
+
+def stop_gates(aws: Aws, cluster: str, family: str) -> None:
+    """Stop the gate's tasks of a service that run, whoever began them: one of its gates runs at a time."""
+    for arn in running_tasks(aws, cluster, family, STARTED_BY):
+        stop_task(aws, cluster, arn, NOBODY_WAITS)
 
 
 def task_definition_request(place: GatePlace, image: str) -> dict[str, Any]:

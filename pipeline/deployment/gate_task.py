@@ -20,13 +20,20 @@ from pipeline.aws.models import golden_pin
 from pipeline.aws.s3 import ABSENT_CODES, put_once
 from pipeline.aws.session import Aws, body_of
 from pipeline.config import Config
-from pipeline.deployment.gate_place import CONTAINER, LOG_PREFIX, GatePlace, find_gate_place
+from pipeline.deployment.gate_place import (
+    CONTAINER,
+    LOG_PREFIX,
+    NOBODY_WAITS,
+    STARTED_BY,
+    GatePlace,
+    find_gate_place,
+    stop_gates,
+)
 from pipeline.deployment.measuring import Job, Measure
 from pipeline.errors import AwsError, StateUnknown
 from pipeline.waiting import Clock
 
 JOB = "ONNXSHIP_GATE_JOB"
-STARTED_BY = "onnxship-gate"
 START_WITHIN_S = 240  # Fargate finds a machine and pulls the image
 WRITE_WITHIN_S = 60  # inputs, result and logs, beside the program's own time
 SHOWN_LINES = 8
@@ -79,7 +86,7 @@ class _Run:
     def measure(self, job: Job) -> dict[str, Any]:
         cluster = self.place["ClusterName"]
         request = self._request(job, self.place.task_definition())
-        self._stop(tasks.running_tasks(self.aws, cluster, self.place.family))
+        stop_gates(self.aws, cluster, self.place.family)
         started: list[str] = []
         try:
             task = tasks.run_task(self.aws, request)
@@ -94,13 +101,12 @@ class _Run:
     def _abandon(self, started: list[str]) -> None:
         """Stop the task, also one whose start was interrupted; that it cannot be stopped must not hide why it is."""
         try:
-            self._stop(started or tasks.running_tasks(self.aws, self.place["ClusterName"], self.place.family))
+            if started:
+                tasks.stop_task(self.aws, self.place["ClusterName"], started[0], NOBODY_WAITS)
+            else:
+                stop_gates(self.aws, self.place["ClusterName"], self.place.family)
         except AwsError as error:
             self.tell(f"The gate's task could not be stopped, and ends by itself: {error.what}")
-
-    def _stop(self, arns: list[str]) -> None:
-        for arn in arns:
-            tasks.stop_task(self.aws, self.place["ClusterName"], arn, "Nobody waits for it any more.")
 
     def _request(self, job: Job, definition: str) -> dict[str, Any]:
         document = job_document(

@@ -27,6 +27,7 @@ class Place:
     gate_secret_arn: str
     log_group: str
     gate_security_group_id: str = ""
+    gate_family: str = ""
 
     @property
     def scalable_resource_id(self) -> str:
@@ -36,6 +37,11 @@ class Place:
     def options(self) -> str:
         """What a command on the same service takes."""
         return f"--env {self.environment} --service {self.service_key}"
+
+
+def gate_family(config: Config, service: str) -> str:
+    """Of the task definitions of the service's gates: no service can be called so, whose name has no underscore."""
+    return f"{config.project}-{config.environment_name}-{service}_gate"
 
 
 def find_place(config: Config, aws: Aws, service: str) -> Place:
@@ -81,6 +87,7 @@ def _place(config: Config, aws: Aws, service: str, service_name: str) -> Place:
         gate_secret_arn=runtime["GateSecretArn"],
         log_group=runtime["LogGroupName"],
         gate_security_group_id=cluster.get("GateSecurityGroupId", ""),
+        gate_family=gate_family(config, service),
     )
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.aws.models import Pin, PinnedModel
 from pipeline.building.gate_image import gate_context, gate_tag
+from pipeline.config import Config
 from pipeline.deployment.gate_task import measure_in_vpc
 from pipeline.deployment.measuring import Job
 from pipeline.errors import AwsError, UsageError
@@ -47,7 +49,7 @@ class Account:
     result: dict[str, Any] | None = field(default_factory=lambda: {"result": {"requests": 7}})
     tags: dict[str, str] = field(default_factory=dict)
     definitions: list[dict[str, Any]] = field(default_factory=list)
-    running: list[str] = field(default_factory=list)
+    running: dict[str, str] = field(default_factory=dict)
     stopped: list[tuple[str, str]] = field(default_factory=list)
     started: list[dict[str, Any]] = field(default_factory=list)
     stored: dict[str, bytes] = field(default_factory=dict)
@@ -92,14 +94,16 @@ class Account:
         return {"NetworkInterfaces": [{"PrivateIpAddress": "10.0.0.9"}, {"PrivateIpAddress": "10.0.1.9"}]}
 
     def _list_tasks(self, **_: Any) -> dict[str, Any]:
-        return {"taskArns": self.running}
+        return {"taskArns": list(self.running)}
 
     def _run_task(self, **request: Any) -> dict[str, Any]:
         self.started.append(request)
         task = {"taskArn": "task/c/1", "lastStatus": "PROVISIONING"}
         return {"tasks": [] if self.failures else [task], "failures": self.failures}
 
-    def _describe_tasks(self, **_: Any) -> dict[str, Any]:
+    def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
+        if set(tasks) <= self.running.keys():
+            return {"tasks": [{"taskArn": arn, "startedBy": self.running[arn]} for arn in tasks]}
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return {"tasks": [{"taskArn": "task/c/1", **look}]}
 
@@ -166,7 +170,7 @@ def test_the_tasks_image_is_pinned_and_its_definition_registered_once(config, ac
 
     (definition,) = account.definitions
     container = definition["containerDefinitions"][0]
-    assert "demo-test-tiny-gate" == definition["family"]
+    assert "demo-test-tiny_gate" == definition["family"]
     assert "registry/demo-test@sha256:" + "1" * 64 == container["image"]
     assert (True, "10001:10001") == (container["readonlyRootFilesystem"], container["user"])
     assert ["/tmp"] == [mount["containerPath"] for mount in container["mountPoints"]]
@@ -175,10 +179,10 @@ def test_the_tasks_image_is_pinned_and_its_definition_registered_once(config, ac
 def test_going_back_makes_do_with_the_gate_there_was(config, account, clock):
     """Without this version's image the last registered definition serves; without either the remedy is named."""
     account.tags.clear()
-    account.definitions.append({"taskDefinitionArn": "demo-test-tiny-gate:1", "tags": []})
+    account.definitions.append({"taskDefinitionArn": "demo-test-tiny_gate:1", "tags": []})
 
     assert {"requests": 7} == measure(config, account, clock)
-    assert "demo-test-tiny-gate:1" == account.started[0]["taskDefinition"]
+    assert "demo-test-tiny_gate:1" == account.started[0]["taskDefinition"]
 
     account.definitions.clear()
     with pytest.raises(UsageError) as refused:
@@ -271,7 +275,7 @@ def test_a_start_that_is_interrupted_leaves_no_task(config, account, clock):
 
     def interrupted(**request: Any) -> dict[str, Any]:
         genuine(**request)
-        account.running = ["task/c/unseen"]
+        account.running = {"task/c/unseen": "onnxship-gate"}
         raise KeyboardInterrupt
 
     account._run_task = interrupted
@@ -283,11 +287,22 @@ def test_a_start_that_is_interrupted_leaves_no_task(config, account, clock):
 
 def test_what_a_killed_run_left_is_stopped_first(config, account, clock):
     """One gate of a service runs at a time: whatever still runs has nobody who waits for it."""
-    account.running = ["task/c/old"]
+    account.running = {"task/c/old": "onnxship-gate"}
 
     measure(config, account, clock)
 
     assert ["task/c/old"] == [arn for arn, _ in account.stopped]
+
+
+def test_a_gate_stops_no_task_that_no_gate_started(config, account, clock):
+    """What a service or a person runs of the family is theirs; and no service's own family can be a gate's."""
+    account.running = {"task/c/production": "ecs-svc/1", "task/c/old": "onnxship-gate"}
+
+    measure(config, account, clock)
+
+    assert ["task/c/old"] == [arn for arn, _ in account.stopped]
+    with pytest.raises(ValidationError, match=r"tiny_gate\.\[key\]"):
+        Config.model_validate({**config.model_dump(), "services": {"tiny_gate": config.services["tiny"]}})
 
 
 def test_a_private_load_balancers_name_is_looked_up_as_it_is(config, account, clock):

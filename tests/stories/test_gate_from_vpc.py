@@ -111,7 +111,7 @@ def test_wrong_answers_are_refused_and_nobody_sees_them(told: Told) -> None:
 
 def test_the_gate_ran_where_it_was_to_run(told: Told, way: str) -> None:
     """In the VPC: a task for each gate that was asked, its result in S3. From the runner: neither."""
-    tasks = [(task["group"].rpartition("-")[2], task["containers"][0]["exitCode"]) for task in told.gate_tasks()]
+    tasks = [(task["group"].rpartition("_")[2], task["containers"][0]["exitCode"]) for task in told.gate_tasks()]
     keys = [(key.split("/")[3], key.rpartition("-")[2]) for key in told.measured()]
 
     v1 = [("v1", "loadtests.golden/result.json"), ("v1", "loadtests/result.json")]
