@@ -11,6 +11,7 @@ from pipeline.config import Rollout
 
 NO_GATE = "ROLLING has no gate before production: users reach the new release as soon as its first task is healthy."
 OWN_KEYS = ("strategy", "bakeTimeInMinutes", "canaryConfiguration", "linearConfiguration")
+ROLLING_KEYS = ("earlySuccessCriteria",)  # of rolling deployments only, says the page above
 
 
 def note_on(strategy: str) -> str:
@@ -23,7 +24,8 @@ def configuration(rollout: Rollout, live: dict[str, Any], tasks: int) -> dict[st
 
     UpdateService takes it whole, so that a strategy which was changed counts at once.
     """
-    kept = {key: value for key, value in live.items() if key not in OWN_KEYS}
+    foreign = OWN_KEYS + ROLLING_KEYS if rollout.is_gated else OWN_KEYS
+    kept = {key: value for key, value in live.items() if key not in foreign}
     common = {**kept, "strategy": rollout.strategy, "maximumPercent": rollout.maximum_percent(tasks)}
     if not rollout.is_gated:
         breaker = {**(live.get("deploymentCircuitBreaker") or {}), "enable": True, "rollback": True}

@@ -134,7 +134,9 @@ def _take_back(config: Config, follower: Follower, refusal: Refusal, rollout: Ro
     )
     back = Follower(aws, follower.clock, place, limits, (), follower.tell, follower.intend, foreign=known)
     follower.intend(f"ecs:UpdateService {place.service} {source.task_definition}")
-    update_service(aws, place.cluster, service, source.task_definition, service.deployment_configuration)
+    tasks = config.services[place.service_key].compute.min
+    sent = configuration(rollout.at_once(service.strategy), service.deployment_configuration, tasks)
+    update_service(aws, place.cluster, service, source.task_definition, sent)
     follow(back, config.poll_interval_s, limit_s(rollout))
     if isinstance(back.ending, RolledOut):
         return error

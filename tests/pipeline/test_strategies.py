@@ -229,6 +229,37 @@ def test_a_check_that_fails_after_the_end_goes_back_by_a_deployment(rolling):
     assert ("SUCCESSFUL", OLD) == (world.deployments[-1].status, world.deployments[-1].task_definition)
 
 
+def test_going_back_sends_a_configuration_of_its_own(rolling):
+    """What DescribeServices says is not echoed: keys of another strategy are left out, and nothing bakes."""
+    world = Rolling(FakeClock(), ends_when_judged=True)
+    gates = Gates(world, Verdict.FAIL).all()
+
+    def judge_on_a_service_with_leftovers(target):
+        world.configuration |= {"bakeTimeInMinutes": 30, "canaryConfiguration": {"canaryPercent": 5.0}}
+        return gates[0](target)
+
+    with pytest.raises(RolledBack):
+        rollout(
+            rolling, world, world.clock, [judge_on_a_service_with_leftovers], service="s", release_id="v2",
+            task_definition_arn=NEW, image_digest=NEW_DIGEST,
+        )  # fmt: skip
+
+    _, back = world.sent("update_service")
+    sent = back["deploymentConfiguration"]
+    assert set() == {"bakeTimeInMinutes", "canaryConfiguration"} & set(sent)
+    assert ("ROLLING", ["p-e-s-5xx"]) == (sent["strategy"], sent["alarms"]["alarmNames"])
+
+
+@pytest.mark.parametrize(("strategy", "is_kept"), [("ROLLING", True), ("BLUE_GREEN", False), ("LINEAR", False)])
+def test_early_success_criteria_stay_with_rolling_alone(strategy, is_kept):
+    """AWS has them for rolling deployments: somebody's own stay there, and do not follow to another strategy."""
+    live = {**LIVE, "strategy": "ROLLING", "earlySuccessCriteria": {"percent": 50}}
+
+    sent = configuration(Rollout(strategy=strategy), live, 2)
+
+    assert is_kept == ("earlySuccessCriteria" in sent)
+
+
 def test_going_back_that_fails_needs_a_person(rolling):
     """Neither release can be said to serve: exit code 5."""
     world = Rolling(FakeClock(), ends_when_judged=True, going_back_fails=True)
