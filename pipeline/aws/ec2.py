@@ -73,6 +73,13 @@ def close_leftovers(aws: Aws, group_id: str, owner: str, now: datetime) -> None:
             _release(aws, group_id, rule, owner, now)
 
 
+def close_all(aws: Aws, group_id: str) -> None:
+    """Remove every rule that a gate signed, also another service's: for when the group itself goes."""
+    for rule in _rules(aws, group_id):
+        if _signatures(rule):
+            _revoke(aws, group_id, str(rule["SecurityGroupRuleId"]))
+
+
 def load_balancer_addresses(aws: Aws, full_name: str) -> list[str]:
     """The private addresses of a load balancer's nodes; `full_name` is `app/<name>/<id>`.
 
@@ -121,12 +128,20 @@ def _sign(aws: Aws, rule_id: str, owner: str, expires_at: datetime) -> bool:
 def _release(aws: Aws, group_id: str, rule: dict[str, Any], owner: str, now: datetime) -> None:
     rule_id, signatures = str(rule["SecurityGroupRuleId"]), _signatures(rule)
     needed = [name for name, expires_at in signatures.items() if name != owner and expires_at > now]
+    if not needed:
+        _revoke(aws, group_id, rule_id)
+        return
     try:
-        if needed:
-            gone = [{"Key": GATE_TAG + name} for name in signatures if name not in needed]
-            aws.call("ec2", "delete_tags", Resources=[rule_id], Tags=gone)
-        else:
-            aws.call("ec2", "revoke_security_group_ingress", GroupId=group_id, SecurityGroupRuleIds=[rule_id])
+        gone = [{"Key": GATE_TAG + name} for name in signatures if name not in needed]
+        aws.call("ec2", "delete_tags", Resources=[rule_id], Tags=gone)
+    except AwsError as error:
+        if error.code not in GONE_CODES:  # somebody else has closed it
+            raise
+
+
+def _revoke(aws: Aws, group_id: str, rule_id: str) -> None:
+    try:
+        aws.call("ec2", "revoke_security_group_ingress", GroupId=group_id, SecurityGroupRuleIds=[rule_id])
     except AwsError as error:
         if error.code not in GONE_CODES:  # somebody else has closed it
             raise

@@ -117,6 +117,16 @@ def running_tasks(aws: Aws, cluster: str, family: str, started_by: str) -> list[
     return found
 
 
+def tasks_started_by(aws: Aws, cluster: str, started_by: str) -> list[str]:
+    """All tasks of a cluster that `started_by` started, and that run or are about to; none without a cluster."""
+    try:  # `startedBy` must be the only filter; without `desiredStatus` it is those that are to run
+        return list(aws.pages("ecs", "list_tasks", "taskArns", cluster=cluster, startedBy=started_by))
+    except AwsError as error:
+        if error.code != "ClusterNotFoundException":
+            raise
+        return []
+
+
 def _one_off(task: dict[str, Any]) -> OneOffTask:
     container = (task.get("containers") or [{}])[0]
     return OneOffTask(

@@ -11,11 +11,12 @@ from pipeline.aws.cloudformation import outputs
 from pipeline.aws.ec2 import load_balancer_addresses
 from pipeline.aws.ecs import describe_task_definition
 from pipeline.aws.session import Aws
-from pipeline.aws.tasks import register_once, running_tasks, stop_task
+from pipeline.aws.tasks import describe_task, register_once, running_tasks, stop_task, tasks_started_by
 from pipeline.building.gate_image import COMMAND, gate_context, gate_tag
 from pipeline.config import Config, ExistingVpc
 from pipeline.deployment.place import gate_family
-from pipeline.errors import AwsError, UsageError
+from pipeline.errors import AwsError, StateUnknown, UsageError
+from pipeline.waiting import Clock, wait_until
 
 CONTAINER = "gate"
 STARTED_BY = "onnxship-gate"
@@ -24,6 +25,7 @@ LOG_PREFIX = "gate"
 CPU, MEMORY_MIB = "1024", "2048"  # Locust is one process: a vCPU of its own, so that it measures the server, not itself
 USER = "10001:10001"
 SECRET = "ONNXSHIP_GATE_SECRET"  # noqa: S105 - the variable's name
+STOP_WITHIN_S = 300  # a container has half a minute, its network interface goes after it
 STACKS = ("registry", "network", "cluster", "runtime")
 
 
@@ -105,6 +107,25 @@ def stop_gates(aws: Aws, cluster: str, family: str) -> None:
     """Stop the gate's tasks of a service that run, whoever began them: one of its gates runs at a time."""
     for arn in running_tasks(aws, cluster, family, STARTED_BY):
         stop_task(aws, cluster, arn, NOBODY_WAITS)
+
+
+def end_all_gates(aws: Aws, clock: Clock, cluster: str, interval_s: float) -> None:
+    """Stop the tasks of all gates in a cluster, and wait until none runs: one would hold the cluster."""
+    arns = tasks_started_by(aws, cluster, STARTED_BY)
+    for arn in arns:
+        stop_task(aws, cluster, arn, NOBODY_WAITS)
+
+    def ended() -> bool | None:
+        seen = [describe_task(aws, cluster, arn) for arn in arns]
+        return True if all(task is None or task.has_stopped for task in seen) else None
+
+    wait_until(
+        ended, clock=clock, timeout_s=STOP_WITHIN_S, interval_s=interval_s,
+        on_timeout=lambda: StateUnknown(
+            f"A gate's task in cluster {cluster} has not stopped within {STOP_WITHIN_S} s: {', '.join(arns)}.",
+            "run the same command again",
+        ),
+    )  # fmt: skip
 
 
 def task_definition_request(place: GatePlace, image: str) -> dict[str, Any]:

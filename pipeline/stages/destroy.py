@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.aws.cloudformation import describe_stack, outputs
+from pipeline.aws.ec2 import close_all
 from pipeline.aws.lock import LockPlace, read_lock
 from pipeline.aws.registry import delete_bucket, delete_repository
 from pipeline.aws.session import Aws
 from pipeline.config import Config
-from pipeline.deployment.access import clear_gate
-from pipeline.deployment.place import find_place
+from pipeline.deployment.gate_place import end_all_gates
 from pipeline.errors import Locked
 from pipeline.results import Destroyed, StackChange
 from pipeline.stacks import Stacks, silent
@@ -68,10 +68,15 @@ def stacks_of(config: Config, everything: bool) -> list[tuple[str, str | None]]:
 
 
 def _close_gates(config: Config, aws: Aws, clock: Clock) -> None:
-    """A rule that a killed gate left names its security group, which then could not be deleted."""
-    for service in config.services:
-        if "ServiceName" in outputs(aws, config.stack_name("service", service)):
-            clear_gate(aws, clock, find_place(config, aws, service))
+    """End what killed gates left, also of a first release that has no service yet.
+
+    A task holds the cluster, and a rule names the gates' security group: neither could be deleted.
+    """
+    told = outputs(aws, config.stack_name("cluster"))
+    if "ClusterName" in told:
+        end_all_gates(aws, clock, told["ClusterName"], config.poll_interval_s)
+    if "LoadBalancerSecurityGroupId" in told:
+        close_all(aws, told["LoadBalancerSecurityGroupId"])
 
 
 def _refuse_locked(config: Config, aws: Aws, bucket: str) -> None:
