@@ -2,8 +2,8 @@
 
 The test port has no standing ingress. With `gate.from: vpc` it is opened to the security group of the gate's own
 tasks, with `runner` to the address of the machine that runs the pipeline. What a killed run left open carries its
-service and expiry as a tag and is closed at the next opening, or when the run's deployment is stopped; scale-out is
-allowed again at every end, whoever held it back.
+service and expiry as a tag and is closed at the next opening, or when the run's deployment is stopped, as is the gate's
+task; scale-out is allowed again at every end, whoever held it back.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pipeline.aws.scaling import is_scalable, scale_out_is_suspended, suspend_sc
 from pipeline.aws.secrets import secret_value
 from pipeline.aws.session import Aws
 from pipeline.config import Gate
+from pipeline.deployment.gate_place import stop_gates
 from pipeline.deployment.place import Place
 from pipeline.errors import AwsError, UsageError
 from pipeline.results import Target
@@ -66,13 +67,17 @@ def open_gate(
 
 
 def clear_gate(aws: Aws, clock: Clock, place: Place) -> None:
-    """Close what a killed gate of the service left open and let production scale out again.
+    """Stop what a killed gate of the service left running, close what it left open, let production scale out again.
 
-    For when no deployment of the service runs, so that no living gate needs it.
+    For when no deployment of the service runs, so that no living gate needs it: the test listener leads to what
+    serves then, and a load test would load that.
     """
-    close_leftovers(aws, place.security_group_id, place.service, clock.now())
-    if scale_out_is_suspended(aws, place.scalable_resource_id):
-        suspend_scale_out(aws, place.scalable_resource_id, suspended=False)
+    try:
+        stop_gates(aws, place.cluster, place.gate_family)
+    finally:
+        close_leftovers(aws, place.security_group_id, place.service, clock.now())
+        if scale_out_is_suspended(aws, place.scalable_resource_id):
+            suspend_scale_out(aws, place.scalable_resource_id, suspended=False)
 
 
 def caller_cidr() -> str:

@@ -9,6 +9,7 @@ from pipeline.aws.ecs import RUNNING_STATUSES, Deployment, describe_deployment, 
 from pipeline.aws.session import Aws
 from pipeline.deployment.access import clear_gate
 from pipeline.deployment.follower import ignore
+from pipeline.deployment.gate_place import stop_gates
 from pipeline.deployment.place import Place
 from pipeline.deployment.settling import is_superseded
 from pipeline.errors import AwsError, StateUnknown
@@ -53,6 +54,7 @@ def _stop_one(
     on_progress(f"stopping deployment {arn} ({deployment.status}, stage {deployment.stage or 'none'})")
     if deployment.status in ("PENDING", "IN_PROGRESS"):
         _stop(aws, arn)
+    _stop_gates(aws, place, on_progress)  # not only at the end: what they load next is production
 
     def ended() -> Deployment | None:
         nonlocal is_told
@@ -80,6 +82,13 @@ def _stop_one(
             f"look what runs: `onnxship status {place.options}`",
         )
     return replace(end, production_weight=deployment.production_weight)
+
+
+def _stop_gates(aws: Aws, place: Place, on_progress: Callable[[str], None]) -> None:
+    try:
+        stop_gates(aws, place.cluster, place.gate_family)
+    except AwsError as error:
+        on_progress(f"the gate's task could not be stopped: {error.what}")
 
 
 def _stop(aws: Aws, arn: str) -> None:

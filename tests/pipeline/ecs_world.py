@@ -54,6 +54,7 @@ class World:
     alarm_states: dict[str, str] = field(default_factory=lambda: {"p-e-s-5xx": "OK"})
     digests: dict[str, str] = field(default_factory=lambda: {OLD: OLD_DIGEST, NEW: NEW_DIGEST, OTHER: NEW_DIGEST})
     stopped: list[dict[str, Any]] = field(default_factory=list)
+    gate_tasks: dict[str, str] = field(default_factory=dict)  # ARN and who started it
     events: list[dict[str, Any]] = field(default_factory=list)
     ingress: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale_out_suspended: bool = False
@@ -198,11 +199,18 @@ class World:
         d.hook = "FAILED" if d.hook == "AWAITING_ACTION" else d.hook
         return {}
 
-    def _list_tasks(self, **_: Any) -> dict[str, Any]:
+    def _list_tasks(self, family: str = "", **_: Any) -> dict[str, Any]:
+        if family:
+            return {"taskArns": list(self.gate_tasks) if family.endswith("_gate") else []}
         return {"taskArns": [task["taskArn"] for task in self.stopped]}
 
     def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
-        return {"tasks": [task for task in self.stopped if task["taskArn"] in tasks]}
+        running = [{"taskArn": arn, "startedBy": who} for arn, who in self.gate_tasks.items()]
+        return {"tasks": [task for task in (*self.stopped, *running) if task["taskArn"] in tasks]}
+
+    def _stop_task(self, task: str, **_: Any) -> dict[str, Any]:
+        del self.gate_tasks[task]
+        return {}
 
     def _describe_alarms(self, AlarmNames: list[str], **_: Any) -> dict[str, Any]:
         known = {name: state for name, state in self.alarm_states.items() if name in AlarmNames}
@@ -413,8 +421,10 @@ class Rolling(World):
         ]
         return {"TargetHealthDescriptions": described}
 
-    def _list_tasks(self, desiredStatus: str = "STOPPED", **_: Any) -> dict[str, Any]:
-        return super()._list_tasks() if desiredStatus == "STOPPED" else {"taskArns": ["arn:task/new"]}
+    def _list_tasks(self, desiredStatus: str = "STOPPED", family: str = "", **_: Any) -> dict[str, Any]:
+        if family or desiredStatus == "STOPPED":
+            return super()._list_tasks(family=family)
+        return {"taskArns": ["arn:task/new"]}
 
     def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
         if tasks != ["arn:task/new"]:

@@ -187,17 +187,44 @@ def test_stopping_clears_what_a_killed_gate_left(config, account):
     assert (account.ingress, account.scale_out_suspended) == ({}, False)
 
 
+def test_a_gates_task_is_stopped_before_production_is_back(config, account):
+    """Its test listener leads to what serves then. What no gate started runs on."""
+    moving = account.start(OTHER)
+    moving.status, moving.at, moving.source, moving.hook = "IN_PROGRESS", 5, NEW, "AWAITING_ACTION"
+    account.gate_tasks = {"task/load": "onnxship-gate", "task/theirs": "ann"}
+
+    back(config, account)
+
+    assert {"task/theirs": "ann"} == account.gate_tasks
+    ((at, sent),) = [(n, request) for n, (name, request) in enumerate(account.calls) if name == "stop_task"]
+    assert "task/load" == sent["task"]
+    assert "stop_service_deployment" in [name for name, _ in account.calls[:at]]
+    assert "describe_security_group_rules" not in [name for name, _ in account.calls[:at]]
+
+
+def test_what_a_killed_gate_left_running_is_stopped_without_a_deployment(config, account):
+    """Its deployment timed out and went back long ago; the task is stopped all the same."""
+    account.gate_tasks = {"task/load": "onnxship-gate"}
+
+    back(config, account)
+
+    assert {} == account.gate_tasks
+
+
 def test_a_gate_that_cannot_be_cleared_is_said_and_stops_no_rollback(config, account):
     """Production comes first."""
     moving = account.start(OTHER)
     moving.status, moving.at, moving.source = "IN_PROGRESS", 8, NEW
     account.stays_at = "BAKE_TIME"
     account.refuse = {"describe_security_group_rules": AwsError("EC2 is away", "wait", code="503")}
+    account.refuse["stop_task"] = AwsError("ECS is busy", "wait", code="503")
+    account.gate_tasks = {"task/load": "onnxship-gate"}
     lines: list[str] = []
 
     result = back(config, account, on_progress=lines.append)
 
     assert result.how == "stopped-deployment"
+    assert "the gate's task could not be stopped: ECS is busy" in lines
     assert "could not be cleared: EC2 is away" in lines[-1]
 
 
