@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,27 @@ def test_dashboard_is_json(templates: dict[str, Any]) -> None:
 
     assert 6 == len(json.loads(filled)["widgets"])
     assert "[[" not in filled
+
+
+def test_tasks_are_run_and_stopped_in_the_environments_own_cluster(templates: dict[str, Any]) -> None:
+    """Whoever ships to environment `e` starts and stops nothing in environment `e-eu`."""
+    allowed = [s for s in release_statements(templates) if {"ecs:RunTask", "ecs:StopTask"} & set(s["Action"])]
+    patterns = [re.sub(r"^.*:", "", resolved(s["Condition"]["ArnLike"]["ecs:cluster"])) for s in allowed]
+
+    own, sibling = (f"cluster/{'p' * 20}-{'e' * 16}{suffix}-cluster-Cluster-A1B2" for suffix in ("", "-eu"))
+    assert [(True, False)] == [(fnmatchcase(own, pattern), fnmatchcase(sibling, pattern)) for pattern in patterns]
+
+
+def test_tags_of_rules_are_changed_only_by_name(templates: dict[str, Any]) -> None:
+    """ForAllValues alone is true for a request without tag keys, which would take away every tag of a rule.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
+    """
+    conditions = [s["Condition"] for s in release_statements(templates) if "ec2:DeleteTags" in s["Action"]]
+
+    assert [{"aws:TagKeys": "false"}] == [condition.get("Null") for condition in conditions]
+
+
+def release_statements(templates: dict[str, Any]) -> list[dict[str, Any]]:
+    policy = templates["delivery"]["Resources"]["ReleasePolicy"]["Properties"]["PolicyDocument"]
+    return list(policy["Statement"])
