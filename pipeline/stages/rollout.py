@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from pipeline.waiting import Clock
 # nowhere is it promised that ECS ends a first deployment, which has nothing to go back to.
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-ecs-service.html
 REFUSED_PATIENCE_S = 120
+SESSION_MINUTES = 100  # of the two hours that a session on GitHub lasts by default; the rest is for what comes before
 ALARMED_AFTER_MINUTES = 5  # two points of a minute each, and the metrics' own delay
 
 
@@ -40,6 +42,7 @@ def rollout(
     settings = config.services[service].rollout
     on_progress(f"rolling out release {release_id} ({settings.strategy}): {task_definition_arn}")
     warn(settings, on_progress)
+    warn_of_session(config, service, on_progress)
     return switch(
         config, aws, clock, gates,
         service=service, task_definition_arn=task_definition_arn, image_digest=image_digest,
@@ -55,6 +58,25 @@ def warn(settings: Rollout, tell: Callable[[str], None]) -> None:
         tell(
             f"WARNING: rollout.bake_minutes is {settings.bake_minutes}; the rollback alarms need about "
             f"{ALARMED_AFTER_MINUTES} minutes of a bad release's traffic to go off"
+        )
+
+
+def warn_of_session(config: Config, service: str, tell: Callable[[str], None]) -> None:
+    """Say when a rollout may outlast a session with AWS, whose end leaves it without anybody who follows it."""
+    rollout, gate = config.services[service].rollout, config.services[service].gate
+    parts = {
+        "rollout.start_deadline_s": rollout.start_deadline_s / 60,
+        "gate": (gate.load.duration_s + (gate.against_live.duration_s if gate.against_live else 0)) / 60,
+        f"rollout.{rollout.strategy.lower()}": rollout.shift_minutes,
+        "rollout.bake_minutes": rollout.bake_minutes if rollout.is_gated else 0,
+    }
+    minutes, longest = math.ceil(sum(parts.values())), max(parts, key=parts.__getitem__)
+    if minutes > SESSION_MINUTES:
+        tell(
+            f"WARNING: start, gate, shift and bake may take {minutes} minutes, most of it {longest}; "
+            "a session on GitHub ends after two hours, and nobody follows the rollout then, unless MaxSessionSeconds "
+            f"of stack {config.stack_name('delivery')} and ONNXSHIP_SESSION_SECONDS are raised "
+            "(docs/how-to/connect-github.md)"
         )
 
 
@@ -96,6 +118,7 @@ class FirstRollout:
         if self._wanted is None:
             if note := note_on(self._settings.strategy):
                 self.on_progress(f"WARNING: {note}")
+            warn_of_session(self.config, self.service, self.on_progress)
             self._wanted = wanted(self.config, self.service, self.task_definition_arn, self.image_digest)
         if self._follower is None:
             place = find_place_at_creation(self.config, self.aws, self.service)

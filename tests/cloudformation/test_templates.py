@@ -336,3 +336,15 @@ def test_tags_of_rules_are_changed_only_by_name(templates: dict[str, Any]) -> No
 def release_statements(templates: dict[str, Any]) -> list[dict[str, Any]]:
     policy = templates["delivery"]["Resources"]["ReleasePolicy"]["Properties"]["PolicyDocument"]
     return list(policy["Statement"])
+
+
+def test_a_session_is_as_long_as_its_parameter_says(templates: dict[str, Any]) -> None:
+    """Two hours unless somebody needs more, within what AWS takes: an hour to twelve.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_update-role-settings.html
+    """
+    declared = templates["delivery"]["Parameters"]["MaxSessionSeconds"]
+    role = templates["delivery"]["Resources"]["DeployRole"]["Properties"]
+
+    assert (7200, 3600, 43200) == (declared["Default"], declared["MinValue"], declared["MaxValue"])
+    assert {"Ref": "MaxSessionSeconds"} == role["MaxSessionDuration"]

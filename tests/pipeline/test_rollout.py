@@ -1,14 +1,15 @@
 """Rollout: an ECS deployment followed, gated and judged, against a small ECS made by hand."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import Config, Rollout
 from pipeline.deployment.diagnosis import readable
-from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, RolledBack, StateUnknown
+from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, RolledBack, StateUnknown, UsageError
 from pipeline.results import GateResult, Verdict
-from pipeline.stages.rollout import UpdateRollout, rollout
+from pipeline.stages.rollout import UpdateRollout, rollout, warn_of_session
 from pipeline.waiting import FakeClock
 from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, OTHER, World, failed_task
 
@@ -84,6 +85,79 @@ def test_a_release_that_passes_its_gates_goes_live(config, world):
     stages = [span.stage for span in result.stages]
     assert stages.index("SCALE_UP") < stages.index("POST_TEST_TRAFFIC_SHIFT") < stages.index("BAKE_TIME")
     assert len(gates.seen) == 2
+
+
+@dataclass
+class Private(World):
+    """Where gates run in the VPC; `without` names the outputs that older stacks lack."""
+
+    without: tuple[str, ...] = ()
+    family: tuple[str, ...] = ()
+
+    def _describe_stacks(self, StackName):  # noqa: N803
+        name = StackName.rpartition("-")[2]
+        more = {
+            "registry": {"RepositoryName": "p-e", "RepositoryUri": "r/p-e", "ArtifactBucketName": "b"},
+            "network": {"PrivateSubnetIds": "subnet-1"},
+            "cluster": {"LoadBalancerFullName": "app/lb/1"},
+            "runtime": {"GateTaskRoleArn": "arn:task", "GateExecutionRoleArn": "arn:execution"},
+        }.get(name, {})
+        answer = {"Stacks": [{"StackName": StackName, "StackId": "1", "StackStatus": "CREATE_COMPLETE", "Outputs": []}]}
+        if name in ("service", "cluster", "runtime"):
+            answer = super()._describe_stacks(StackName)
+        told = [*answer["Stacks"][0]["Outputs"], *({"OutputKey": k, "OutputValue": v} for k, v in more.items())]
+        answer["Stacks"][0]["Outputs"] = [one for one in told if one["OutputKey"] not in self.without]
+        return answer
+
+    def _describe_images(self, **_):
+        raise AwsError("none", "", code="ImageNotFoundException")
+
+    def _describe_task_definition(self, taskDefinition, **_):  # noqa: N803
+        if taskDefinition.endswith("_gate") and taskDefinition not in self.family:
+            raise AwsError("none", "", code="ClientException")
+        return super()._describe_task_definition(taskDefinition)
+
+    def _describe_network_interfaces(self, **_):
+        return {"NetworkInterfaces": [{"PrivateIpAddress": "10.0.0.9"}]}
+
+
+@pytest.fixture
+def in_vpc(config) -> Config:
+    service = config.services["s"]
+    settings = service.model_copy(update={"gate": service.gate.model_copy(update={"from_": "vpc"})})
+    (config.directory / "m.onnx").write_bytes(b"")
+    return config.model_copy(update={"services": {"s": settings}})
+
+
+@pytest.mark.parametrize(
+    ("without", "remedy"),
+    [
+        ((), "run `onnxship build`, which makes it; or set services.<name>.gate.from: runner"),
+        (("GateSecurityGroupId",), "run `onnxship deploy --env e --service s`; or set"),
+        (("GateTaskRoleArn",), "run `onnxship bootstrap`, then `onnxship deploy`; or set"),
+        (("RepositoryUri",), "run `onnxship bootstrap`, then `onnxship deploy`; or set"),
+    ],
+    ids=["image", "group", "role", "repository"],
+)
+def test_a_gate_that_could_not_start_is_said_before_green_does(config, in_vpc, without, remedy):
+    """No UpdateService, and a remedy that works: from the runner the same release goes live."""
+    world = Private(FakeClock(), without=without)
+
+    with pytest.raises(UsageError) as refused:
+        roll(in_vpc, world)
+
+    assert refused.value.remedy.startswith(remedy)
+    assert refused.value.remedy.endswith("gate.from: runner")
+    assert [] == world.sent("update_service")
+    assert "SUCCESSFUL" == roll(config, world)[0].status
+
+
+def test_a_gate_that_can_start_lets_the_deployment_begin(in_vpc):
+    """An earlier version's gate is enough, as for going back; nothing is registered by the look."""
+    world = Private(FakeClock(), family=("p-e-s_gate",))
+
+    assert "SUCCESSFUL" == roll(in_vpc, world)[0].status
+    assert [] == world.sent("register_task_definition")
 
 
 def test_the_gate_reaches_the_test_listener_only_while_it_runs(config, world):
@@ -560,3 +634,43 @@ def test_a_bake_too_short_for_the_alarms_is_said(config, world):
     roll(config.model_copy(update={"services": {"s": short}}), world, lines=lines)
 
     assert any(line.startswith("WARNING: rollout.bake_minutes is 1") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"bake_minutes": 97}, None),
+        ({"bake_minutes": 98}, "may take 101 minutes, most of it rollout.bake_minutes;"),
+        ({"strategy": "CANARY", "canary": {"bake_minutes": 120}}, "may take 133 minutes, most of it rollout.canary;"),
+        ({"start_deadline_s": 7200}, "may take 132 minutes, most of it rollout.start_deadline_s;"),
+        ({"strategy": "ROLLING", "bake_minutes": 1440}, None),
+    ],
+)
+def test_a_rollout_that_may_outlast_a_session_is_said_before_it_starts(config, settings, words):
+    """Start deadline, gate (1.5 minutes), shift and bake above 100 minutes: the key and the parameter are named."""
+    chosen = Rollout.model_validate({"start_deadline_s": 60, **settings})
+    service = config.services["s"].model_copy(update={"rollout": chosen})
+    lines: list[str] = []
+
+    warn_of_session(config.model_copy(update={"services": {"s": service}}), "s", lines.append)
+
+    assert [words is not None] == [bool(lines)]
+    assert words is None or (words in lines[0] and "MaxSessionSeconds of stack p-e-delivery" in lines[0])
+
+
+def test_the_warning_of_a_session_comes_before_anything_is_changed(config, world):
+    """`rollout` itself says it, and then deploys all the same."""
+    service = config.services["s"]
+    long = service.model_copy(update={"rollout": service.rollout.model_copy(update={"bake_minutes": 600})})
+    changed: list[int] = []
+
+    def tell(line: str) -> None:
+        if "MaxSessionSeconds" in line:
+            changed.append(len(world.sent("update_service")))
+
+    rollout(
+        config.model_copy(update={"services": {"s": long}}), world, world.clock, Gates(world, Verdict.PASS).all(),
+        service="s", release_id="v2", task_definition_arn=NEW, image_digest=NEW_DIGEST, on_progress=tell,
+    )  # fmt: skip
+
+    assert [0] == changed
