@@ -26,7 +26,7 @@ services:
     compute: {cpu: 1024, memory_mib: 2048, min: 2, max: 6}
     rollout: ROLLOUT
     gate:
-      load: {rps: 40, duration_s: 3, min_requests: 90, p99_ms: 1000, max_failure_ratio: 0.001}
+      load: {rps: 40, duration_s: 3, min_requests: 90, p99_ms: 2500, max_failure_ratio: 0.001}
       against_live: {rps: 30, duration_s: 3, max_latency_ratio: 1.5}
     environment: {DRAIN_S: "0.5"}   # how long a task that ends still serves; a story need not wait longer
 

@@ -75,7 +75,9 @@ def succeeds(*command: str) -> bool:
 def with_image(cloud: Cloud, **settings: str) -> Config:
     service = cloud.config.services[SERVICE]
     image = service.image.model_copy(update={"builder": "docker", **settings})
-    return cloud.config.model_copy(update={"services": {SERVICE: service.model_copy(update={"image": image})}})
+    gate = service.gate.model_copy(update={"from_": "runner"})  # whose image is no concern of these tests
+    changed = service.model_copy(update={"image": image, "gate": gate})
+    return cloud.config.model_copy(update={"services": {SERVICE: changed}})
 
 
 def with_dockerfile(cloud: Cloud, text: str) -> Config:

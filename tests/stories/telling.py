@@ -43,7 +43,7 @@ def start(directory: Path, *options: str) -> subprocess.Popen[str]:
 
 def running(directory: Path) -> str:
     """The command lines of all processes that name the directory."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     return "\n".join(line for line in listed.splitlines() if str(directory) in line)
 
 

@@ -50,9 +50,9 @@ def test_a_dirty_tree_can_be_rehearsed_in_ci(project: Project) -> None:
 
 
 def test_logs_end_quietly_with_their_reader(project: Project) -> None:
-    """`onnxship logs | head -1`, and a task that wrote nothing."""
+    """`onnxship logs` into a pipe that nobody reads any more, and a task that wrote nothing."""
     project.enter_rehearsal()
-    script = f'{sys.executable} -m pipeline logs | head -1; echo "${{PIPESTATUS[0]}}"'
+    script = f'{sys.executable} -m pipeline logs | true; echo "${{PIPESTATUS[0]}}"'
     piped = subprocess.run(
         ["bash", "-c", script], cwd=project.directory, env=project.environment, capture_output=True, text=True
     )
