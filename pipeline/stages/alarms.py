@@ -20,6 +20,7 @@ from pipeline.waiting import Clock
 
 BILLING_REGION = "us-east-1"
 PENDING = "PendingConfirmation"
+LASTING_MINUTES = 45  # of shift and bake; with start, gate and clean-up such a deployment may fill the alarm's hour
 
 
 def alarms(
@@ -53,9 +54,19 @@ def _cluster_name(config: Config, aws: Aws, *, dry_run: bool) -> str:
     return stacks.required_outputs(aws, config.stack_name("cluster"), remedy)["ClusterName"]
 
 
-def _specs(config: Config, cluster_name: str) -> tuple[StackSpec, ...]:
+def max_tasks(config: Config) -> int:
+    """The most tasks that may run for the alarm's hour; twice as many and a gate's own when deployments last it.
+
+    Old and new tasks stand side by side until the bake is over; ROLLING has none.
+    """
     most = sum(service.compute.max for service in config.services.values())
-    values = {"ClusterName": cluster_name, "MaxTasks": str(most)}
+    rollouts = [service.rollout for service in config.services.values() if service.rollout.is_gated]
+    lasting_minutes = max((rollout.shift_minutes + rollout.bake_minutes for rollout in rollouts), default=0)
+    return 2 * most + 1 if lasting_minutes >= LASTING_MINUTES else most
+
+
+def _specs(config: Config, cluster_name: str) -> tuple[StackSpec, ...]:
+    values = {"ClusterName": cluster_name, "MaxTasks": str(max_tasks(config))}
     return (
         templates.stack_spec(config, "cost", values),
         templates.stack_spec(config, "billing", values, region=BILLING_REGION),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.stages.alarms import alarms
+from pipeline.stages.alarms import alarms, max_tasks
 from pipeline.stages.bootstrap import bootstrap
 from pipeline.stages.deploy import deploy_foundation
-from tests.pipeline.conftest import SERVICE, Cloud
+from tests.pipeline.conftest import SERVICE, Cloud, Configure
 
 
 def test_bootstrap_can_be_repeated(cloud: Cloud) -> None:
@@ -55,3 +57,22 @@ def test_alarms_stand_in_both_regions(cloud: Cloud) -> None:
     assert (made.monthly_usd, set(made.subscriptions)) == (42.0, {"ops@example.com"})
     described = cloud.aws.call("cloudformation", "describe_stacks", region="us-east-1")["Stacks"]
     assert config.stack_name("billing") in {stack["StackName"] for stack in described}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "tasks"),
+    [
+        ({}, 6),
+        ({"bake_minutes": 44}, 6),
+        ({"bake_minutes": 45}, 13),
+        ({"strategy": "CANARY"}, 6),
+        ({"strategy": "CANARY", "canary": {"bake_minutes": 35}}, 13),
+        ({"strategy": "LINEAR"}, 13),
+        ({"strategy": "ROLLING", "bake_minutes": 60}, 6),
+    ],
+)
+def test_a_deployment_that_lasts_about_an_hour_is_no_alarm(
+    configure: Configure, rollout: dict[str, Any], tasks: int
+) -> None:
+    """Twice the tasks, and the gate's own, are as they should be while shift and bake take 45 minutes or more."""
+    assert tasks == max_tasks(configure(rollout=rollout))
