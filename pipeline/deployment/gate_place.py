@@ -26,6 +26,10 @@ CPU, MEMORY_MIB = "1024", "2048"  # Locust is one process: a vCPU of its own, so
 USER = "10001:10001"
 SECRET = "ONNXSHIP_GATE_SECRET"  # noqa: S105 - the variable's name
 STOP_WITHIN_S = 300  # a container has half a minute, its network interface goes after it
+NEEDED = (
+    "RepositoryName", "RepositoryUri", "ArtifactBucketName", "ClusterName", "GateSecurityGroupId", "LogGroupName",
+    "GateSecretArn", "GateTaskRoleArn", "GateExecutionRoleArn",
+)  # fmt: skip
 STACKS = ("registry", "network", "cluster", "runtime")
 
 
@@ -64,14 +68,31 @@ class GatePlace:
 
         Raises UsageError when no image of the gate was ever built.
         """
-        tag = gate_tag(gate_context(self.config, self.service))
-        if digest := ecr.digest_of_tag(self.aws, self["RepositoryName"], tag):
+        if digest := self._image_digest():
             request = task_definition_request(self, f"{self['RepositoryUri']}@{digest}")
             return str(register_once(self.aws, request)["taskDefinitionArn"])
+        return self._last_definition()
+
+    def check(self) -> None:
+        """Raise UsageError when a gate's task could not be started. Reads only, for before a deployment begins."""
+        for name in NEEDED:
+            self[name]
+        if not self._image_digest():
+            self._last_definition()
+        self.addresses()
+
+    @property
+    def _image_tag(self) -> str:
+        return gate_tag(gate_context(self.config, self.service))
+
+    def _image_digest(self) -> str | None:
+        return ecr.digest_of_tag(self.aws, self["RepositoryName"], self._image_tag)
+
+    def _last_definition(self) -> str:
         latest = describe_task_definition(self.aws, self.family)
         if latest is None:
             raise UsageError(
-                f"There is no image {tag} in {self['RepositoryName']} for the gate's task.",
+                f"There is no image {self._image_tag} in {self['RepositoryName']} for the gate's task.",
                 "run `onnxship build`, which makes it; or set services.<name>.gate.from: runner",
             )
         return str(latest["taskDefinitionArn"])

@@ -21,6 +21,7 @@ from pipeline.config import Config, Rollout
 from pipeline.deployment.access import caller_of
 from pipeline.deployment.endings import Refusal
 from pipeline.deployment.follower import GATE_STAGE, Follower, Gate, Wanted, ignore
+from pipeline.deployment.gate_place import find_gate_place
 from pipeline.deployment.place import Place, find_place
 from pipeline.deployment.strategy import configuration, note_on
 from pipeline.errors import AwsError, GateRefused, Locked, PipelineError, StateUnknown, UsageError
@@ -40,8 +41,8 @@ def switch(
 
     ROLLING has no test listener: the gates ask production, once it reaches the new tasks alone. A deployment of the
     same task definition that an interrupted run left is taken up. `at_once` leaves out steps and bake, for going back.
-    `on_alarms` hears which rollback alarms ring before the start. Raises GateRefused (3), RolledBack (4), StateUnknown
-    (5), or Locked (7) when another release's deployment runs.
+    `on_alarms` hears which rollback alarms ring before the start. Raises UsageError (2) before it when a gate's task
+    could not be started, GateRefused (3), RolledBack (4), StateUnknown (5), or Locked (7) when another release's runs.
     """
     place = find_place(config, aws, service)
     follower = Follower(
@@ -53,8 +54,11 @@ def switch(
     on_alarms(ringing)
     known = frozenset(arn for arn, _ in list_deployments(aws, place.cluster, place.service))
     follower.deployment_arn = _own_running(aws, place, task_definition_arn)
+    starts = not follower.deployment_arn and not _is_live(aws, place, follower, task_definition_arn)
+    if starts and gates:
+        _check_gates_can_run(config, aws, place, rollout)
     try:
-        if not follower.deployment_arn and not _is_live(aws, place, follower, task_definition_arn):
+        if starts:
             follower.foreign = known
             intend(f"ecs:UpdateService {place.service} {task_definition_arn}")
             tasks = config.services[service].compute.min
@@ -172,6 +176,16 @@ def give_up(follower: Follower) -> None:
 def limit_s(rollout: Rollout) -> float:
     """When a deployment must be over: start, every step of the traffic, bake, and ECS's own time."""
     return rollout.start_deadline_s + (rollout.shift_minutes + rollout.bake_minutes) * 60 + SLACK_S
+
+
+def _check_gates_can_run(config: Config, aws: Aws, place: Place, rollout: Rollout) -> None:
+    """Raise UsageError, before anything starts, when the gates' tasks could not: green would start for nothing."""
+    gate = config.services[place.service_key].gate
+    if gate.from_ != "vpc":
+        return
+    if rollout.is_gated:
+        caller_of(gate)(place)
+    find_gate_place(config, aws, place.service_key).check()
 
 
 def _guard(aws: Aws, place: Place, service: Service, rollout: Rollout, tell: Callable[[str], None]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ ANN = Who("ann@laptop", "https://ci/run/7")
 @pytest.fixture
 def config(configure):
     """The gate's caller is known, so nobody is asked for it."""
-    return configure(gate__runner_cidr="192.0.2.7/32")
+    return configure(gate__from="runner", gate__runner_cidr="192.0.2.7/32")
 
 
 @dataclass
