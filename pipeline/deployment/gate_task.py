@@ -154,10 +154,19 @@ class _Run:
             if seen.status in ("RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"):
                 started_s = now_s if started_s is None else started_s
             if started_s is None and now_s - began_s > START_WITHIN_S:
-                raise self._broken(seen, f"has not started within {START_WITHIN_S} s (it is {seen.status})")
+                why = self._why_not_started(cluster, seen)
+                raise self._broken(seen, f"has not started within {START_WITHIN_S} s (it is {seen.status}{why})")
             if started_s is not None and now_s - started_s > run_within_s:
                 raise self._broken(seen, f"has not ended within {run_within_s:.0f} s")
             self.clock.sleep(self.interval_s)
+
+    def _why_not_started(self, cluster: str, task: tasks.OneOffTask) -> str:
+        """What ECS says of a task that it tries to start, over and over, once it is told to stop."""
+        self._abandon([task.arn])
+        seen = tasks.describe_task(self.aws, cluster, task.arn)
+        said = (seen.stopped_reason, seen.container_reason) if seen else ()
+        reasons = dict.fromkeys(part.rstrip(".") for part in said if part and part != NOBODY_WAITS)
+        return f"; ECS says: {', '.join(reasons)}" if reasons else ""
 
     def _result(self, task: tasks.OneOffTask) -> dict[str, Any]:
         bucket = self.place["ArtifactBucketName"]

@@ -230,6 +230,34 @@ def test_a_task_that_measured_nothing_is_said_with_its_last_lines(config, accoun
     assert ("looks" in changes and account.looks[0]["lastStatus"] != "STOPPED") == bool(account.stopped)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"stoppedReason": "ResourceInitializationError: unable to pull secrets or registry auth."},
+        {
+            "stoppedReason": "Nobody waits for it any more.",
+            "containers": [{"reason": "ResourceInitializationError: unable to pull secrets or registry auth"}],
+        },
+    ],
+    ids=["of the task", "of its container"],
+)
+def test_why_a_task_did_not_start_is_asked_once_it_is_stopped(config, account, clock, told):
+    """ECS tries again and says nothing until then; our own word for the stop is no reason."""
+    genuine = account._stop_task
+    account.looks = [{"lastStatus": "PENDING"}]
+
+    def stop(**request: Any) -> dict[str, Any]:
+        account.looks = [{"lastStatus": "STOPPED", **told}]
+        return genuine(**request)
+
+    account._stop_task = stop
+    with pytest.raises(AwsError) as broken:
+        measure(config, account, clock)
+
+    ecss = "ECS says: ResourceInitializationError: unable to pull secrets or registry auth); nothing was measured."
+    assert broken.value.what.endswith(ecss)
+
+
 def test_a_task_that_cannot_be_placed_is_said_in_ecss_words(config, account, clock):
     """RunTask answers with failures where others raise."""
     account.failures = [{"reason": "RESOURCE:MEMORY", "detail": "no room"}]
