@@ -7,7 +7,7 @@ pass. What ECS cannot tell is left as it is, and `history` says what to do.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,6 +58,8 @@ class Settling:
     now: str
     resuming: str = ""
     by: Interference = Interference()
+    _listed: list[tuple[str, datetime | None]] = field(default_factory=list, init=False)
+    _described: dict[str, tuple[Deployment | None, str]] = field(default_factory=dict, init=False)
 
     def settle(self) -> Iterator[str]:
         """Close what can be judged; a line for each record that was written."""
@@ -113,14 +115,23 @@ class Settling:
         wanted = draft.content.get("task_definition_arn")
         if self.place is None or not wanted:
             return None
-        for arn, created_at in list_deployments(self.aws, self.place.cluster, self.place.service):
+        if not self._listed:
+            self._listed.extend(list_deployments(self.aws, self.place.cluster, self.place.service))
+        for arn, created_at in self._listed:
             if created_at and _is_before(created_at, draft.content):
                 return None
-            deployment = describe_deployment(self.aws, arn)
-            revision = describe_revision(self.aws, deployment.target_revision) if deployment else None
-            if revision and revision.task_definition == wanted:
+            deployment, task_definition = self._describe(arn)
+            if task_definition == wanted:
                 return deployment
         return None
+
+    def _describe(self, arn: str) -> tuple[Deployment | None, str]:
+        """A deployment and its task definition, asked once in a pass however many drafts are open."""
+        if arn not in self._described:
+            deployment = describe_deployment(self.aws, arn)
+            revision = describe_revision(self.aws, deployment.target_revision) if deployment else None
+            self._described[arn] = deployment, revision.task_definition if revision else ""
+        return self._described[arn]
 
     def _unrecorded_rollback(self, deployment: Deployment) -> Iterator[str]:
         """The event of a rollback that could not write it down; alarms go back without anybody's command."""
