@@ -45,6 +45,7 @@ class SteadyUser(FastHttpUser):
     """A user with turns of its own, `turns_per_s` of them."""
 
     abstract = True
+    insecure = False  # Locust's own default verifies no certificate, and a secret is among the headers
     connection_timeout = 10.0
     network_timeout = 30.0
     max_retries = 0

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from loadtests.measuring import thinned
 from loadtests.pacing import Pace, offset_s
+from tests.loadtests.conftest import Site, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +56,37 @@ def test_headers_may_come_from_a_file(site, model_files, tmp_path):
     run(site, model_files, tmp_path, "--headers", str(headers))
 
     assert {gate for _, _, gate in site.asked} == {"open sesame"}
+
+
+@pytest.fixture
+def certificate(tmp_path) -> Path:
+    """A certificate for 127.0.0.1 that nobody has signed, with its key."""
+    path = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path,
+         "-out", path.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_secret_goes_only_to_a_server_whose_certificate_is_trusted(
+    certificate, model_files, tmp_path, monkeypatch, trusted
+):
+    """Without trust nothing is sent, and every request is a failure."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(Site(), context) as site:
+        result = run(site, model_files, tmp_path, "--header", "X-Onnxship-Gate: open sesame")
+
+    assert (trusted, not trusted) == (result["failures"] == 0, result["failures"] == result["requests"] > 0)
+    assert ({"open sesame"} if trusted else set()) == {gate for _, _, gate in site.asked}
+    assert trusted or "CERTIFICATE_VERIFY_FAILED" in result["first_failure"]
 
 
 def test_bodies_are_the_distinct_golden_rows(site, model_files, tmp_path):
