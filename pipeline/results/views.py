@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.results.gates import JSON_ONLY
 from pipeline.results.records import Outcome
 
 
@@ -30,11 +31,12 @@ class LogLine:
 class RunningDeployment:
     """A deployment that is not over; `answer` is the command that ends it when it waits for somebody."""
 
-    arn: str
+    release_id: str
     status: str
     stage: str
-    task_definition_arn: str
-    answer: str = ""
+    answer: str
+    task_definition_arn: str = field(metadata=JSON_ONLY)
+    arn: str = field(metadata=JSON_ONLY)
 
 
 @dataclass(frozen=True, slots=True)

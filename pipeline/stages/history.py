@@ -51,7 +51,7 @@ def _line(record: Record) -> HistoryLine:
         release_id=record.release_id,
         event=record.event,
         outcome=record.outcome,
-        finished_at=record.finished_at,
+        finished_at=f"{record.finished_at[:19]}Z",
         git_sha=record.git_sha[:7],
         serves=record.serves,
         who=record.who,

@@ -106,13 +106,15 @@ def _running(aws: Aws, place: Place) -> tuple[RunningDeployment, ...]:
         if deployment is None or deployment.has_ended:
             continue
         revision = describe_revision(aws, deployment.target_revision)
+        definition = revision.task_definition if revision else ""
         waits = any(hook.status == "AWAITING_ACTION" for hook in deployment.hooks)
         running.append(
             RunningDeployment(
                 arn=arn,
+                release_id=release_of(aws, definition),
                 status=deployment.status,
                 stage=deployment.stage,
-                task_definition_arn=revision.task_definition if revision else "",
+                task_definition_arn=definition,
                 answer=f"onnxship abort {place.options}" if waits else "",
             )
         )

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_the_machines_secrets_and_network_reach_the_build(
     monkeypatch.setenv("ONNXSHIP_BUILD_NETWORK", "none")
     config = with_dockerfile(
         ready,
-        "ARG BASE\nFROM ${BASE}\n"
+        f"ARG BASE\nFROM ${{BASE}}\nRUN echo {uuid.uuid4()}\n"  # so that no layer is taken from an earlier run
         "RUN --mount=type=secret,id=ca --mount=type=secret,id=pipconf cat /run/secrets/ca /run/secrets/pipconf \\\n"
         "  && ls /sys/class/net && echo interfaces: $(ls /sys/class/net)\n",
     )
