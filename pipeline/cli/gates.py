@@ -37,14 +37,14 @@ def load_gate(run: Run, release_id: str, model: PinnedModel, *, against_live: bo
         settings = settings.model_copy(update={"against_live": None})
     loadtest_stage.requests_of(run.config, settings.load)
 
-    def loadtest(target: Target) -> GateResult:
+    def load(target: Target) -> GateResult:
         tested = loadtest_stage.loadtest(
             run.config, service=run.service, target=target, model=model, release_id=release_id, gate=settings,
             measure=measurer(run, release_id),
         )  # fmt: skip
         return loadtest_stage.as_gate(tested)
 
-    return loadtest
+    return load
 
 
 def measurer(run: Run, release_id: str) -> Measure:

@@ -20,6 +20,15 @@ class Load(Section):
     kind: Literal["predict", "infer"] = "predict"
     requests: str | None = None
 
+    @model_validator(mode="after")
+    def _sends_what_it_asks_for(self) -> Load:
+        if self.rps * self.duration_s < self.min_requests:
+            raise ValueError(
+                f"rps {self.rps:g} x duration_s {self.duration_s} sends {self.rps * self.duration_s:g} requests, and "
+                f"min_requests {self.min_requests} are needed to judge; lower it, or send more"
+            )
+        return self
+
 
 class AgainstLive(Section):
     """The new release beside what serves: pairs of requests at the same rate, after the load."""

@@ -37,7 +37,7 @@ JOB = "ONNXSHIP_GATE_JOB"
 START_WITHIN_S = 240  # Fargate finds a machine and pulls the image
 WRITE_WITHIN_S = 60  # inputs, result and logs, beside the program's own time
 SHOWN_LINES = 8
-ANOTHER_WAY = "see the task's log with `aws logs tail`; services.<name>.gate.from: runner measures from this machine"
+ANOTHER_WAY = "services.<name>.gate.from: runner measures from this machine"
 
 
 def measure_in_vpc(
@@ -186,6 +186,7 @@ class _Run:
             self.aws, self.place["LogGroupName"], task.task_id, SHOWN_LINES, prefix=f"{LOG_PREFIX}/{CONTAINER}/"
         )
         return AwsError(
-            f"The gate's task {task.task_id} {how}; nothing was measured.", ANOTHER_WAY,
+            f"The gate's task {task.task_id} {how}; nothing was measured.",
+            f"see its log: `aws logs tail {self.place['LogGroupName']} --since 1h`; {ANOTHER_WAY}",
             details=tuple(f"| {line}" for line in lines),
         )  # fmt: skip
