@@ -1,7 +1,7 @@
 """`python -m loadtests.golden`: every golden row sent to one listener, and a JSON file of the answers as they came.
 
-Speaks the Open Inference Protocol as any client would. Stops at the first answer that is not 200. Exit code 0 whenever
-a result was written; what it means is judged elsewhere.
+Speaks the Open Inference Protocol as any client would; then the first rows go to `/predict`, one by one. Stops at the
+first answer that is not 200. Exit code 0 whenever a result was written; what it means is judged elsewhere.
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from loadtests.payloads import tensor
+from loadtests.payloads import golden_bodies, tensor
 from loadtests.resolving import resolve
 
 BATCH_ROWS = 8
@@ -78,7 +78,8 @@ def main() -> None:
     resolve(options.resolve, socket)
     manifest = json.loads(options.manifest.read_text())
     headers = json.loads(options.headers.read_text()) if options.headers else {}
-    result = ask_all(Client(options.url, headers), manifest, options.golden, options.reach_within_s)
+    client = Client(options.url, headers)
+    result = ask_all(client, manifest, options.golden, options.reach_within_s, options.predict_rows)
     unfinished = options.output.with_name(options.output.name + ".unfinished")
     unfinished.write_text(json.dumps(result))
     unfinished.replace(options.output)
@@ -91,15 +92,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--golden", type=Path, required=True, help="the published golden.npz")
     parser.add_argument("--headers", type=Path, help="JSON file of headers; secrets here show in no process list")
     parser.add_argument("--resolve", action="append", default=[], metavar="HOST=IP[,IP]", help="instead of DNS")
+    parser.add_argument("--predict-rows", type=int, default=0, help="rows that go to /predict afterwards")
     parser.add_argument("--reach-within-s", type=float, default=30, help="how long a port may need until it is open")
     parser.add_argument("--output", type=Path, required=True, help="where the JSON result goes")
     return parser.parse_args()
 
 
-def ask_all(client: Client, manifest: dict[str, Any], golden: Path, reach_within_s: float) -> dict[str, Any]:
+def ask_all(
+    client: Client, manifest: dict[str, Any], golden: Path, reach_within_s: float, predict_rows: int
+) -> dict[str, Any]:
     """The answers in order, the model's metadata first; `unreachable` says why there is no further one."""
     path = f"/v2/models/{manifest['name']}"
-    result: dict[str, Any] = {"rows": 0, "answers": [], "unreachable": ""}
+    result: dict[str, Any] = {"rows": 0, "answers": [], "predicted": [], "unreachable": ""}
     try:
         result["answers"].append(first_answer(client, path, reach_within_s))
         for rows in batches(golden, manifest["inputs"]):
@@ -107,9 +111,20 @@ def ask_all(client: Client, manifest: dict[str, Any], golden: Path, reach_within
                 break
             result["answers"].append(client.ask("POST", f"{path}/infer", {"inputs": rows}))
             result["rows"] += rows[0]["shape"][0] if rows else 0
+        if predict_rows and result["answers"][-1]["status"] == http.client.OK:
+            result["predicted"] += predictions(client, golden_bodies(manifest, golden, "predict")[:predict_rows])
     except (OSError, http.client.HTTPException) as error:
         result["unreachable"] = repr(error)
     return result
+
+
+def predictions(client: Client, bodies: list[bytes]) -> Iterator[Answer]:
+    """What `/predict` answers to each body, up to the first that is not 200."""
+    for body in bodies:
+        answer = client.ask("POST", "/predict", json.loads(body))
+        yield answer
+        if answer["status"] != http.client.OK:
+            return
 
 
 def first_answer(client: Client, path: str, reach_within_s: float) -> Answer:

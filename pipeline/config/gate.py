@@ -50,5 +50,11 @@ class AgainstLive(Section):
 class Gate(Section):
     from_: Annotated[Literal["vpc", "runner"], Field(alias="from")] = "vpc"
     runner_cidr: Cidr | None = None
+    predict: Literal["label", "status", "off"] = "label"
     load: Load = Load()
     against_live: AgainstLive | None = AgainstLive()
+
+    @property
+    def asks_predict(self) -> bool:
+        """Whether golden rows can be sent to `/predict`: it is there, and takes the bodies that they make."""
+        return self.predict != "off" and self.load.kind == "predict" and self.load.requests is None

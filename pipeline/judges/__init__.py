@@ -4,6 +4,7 @@ from pipeline.judges.findings import IgnoreRule, judge_findings
 from pipeline.judges.latency import Arm, judge_against_live, judge_beside_live, words_on_shared_failures
 from pipeline.judges.load import judge_load
 from pipeline.judges.parity import judge_parity
+from pipeline.judges.predictions import judge_predictions
 from pipeline.judges.quality import judge_quality
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "judge_findings",
     "judge_load",
     "judge_parity",
+    "judge_predictions",
     "judge_quality",
     "words_on_shared_failures",
 ]

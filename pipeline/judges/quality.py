@@ -23,7 +23,7 @@ def judge_quality(
     if rows == 0 or len(predictions) != rows:
         said = f"{counted(len(predictions), 'prediction')} for {counted(rows, 'label')}"
         return Verdict.INCONCLUSIVE, said, Quality(metric, 0.0, at_least, rows)
-    right = int(np.count_nonzero(_labels(predictions) == _labels(expected)))
+    right = int(np.count_nonzero(labels_as_text(predictions) == labels_as_text(expected)))
     quality = Quality(metric, right / rows, at_least, rows)
     said = f"{metric} {quality.value:.4f} on {counted(rows, 'row')}"
     if quality.value < at_least:
@@ -33,7 +33,7 @@ def judge_quality(
     return Verdict.PASS, f"{said} is at least {at_least:g}", quality
 
 
-def _labels(values: Array) -> Array:
+def labels_as_text(values: Array) -> Array:
     """Labels as text, one a row: 3, 3.0 and "3" are the same label, and so are True and 1."""
     flat = values.reshape(len(values))
     if flat.dtype.kind == "b":

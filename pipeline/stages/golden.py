@@ -1,7 +1,8 @@
 """The golden gate: on the user's inputs the server must answer as ONNX Runtime itself did when the model was published.
 
 A program of its own sends the rows over the listener, here or in the VPC (`python -m loadtests.golden`); what came back
-is judged here. Finds serving faults: the wrong model or release behind the port, tensors mixed up, numbers that differ.
+is judged here. Finds serving faults: the wrong model or release behind the port, tensors mixed up, numbers that differ,
+and a `/predict` that says something else than the model.
 https://github.com/open-inference/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
@@ -18,13 +19,15 @@ import numpy as np
 from pipeline.aws.models import PinnedModel
 from pipeline.config import Config
 from pipeline.deployment.measuring import Job, Measure, measure_here
-from pipeline.judges import judge_parity
+from pipeline.judges import judge_parity, judge_predictions
 from pipeline.results import GateResult, Target, Verdict
 
 NAME = "golden"
 PROGRAM = "loadtests.golden"
 TIMEOUT_S = 300.0
 EDGE_STATUSES = (403, 429)
+PREDICT_ROWS = 32
+ANOTHER_WAY = "; if that is meant so, set services.<name>.gate.predict: status"
 Array = np.ndarray[Any, Any]
 Answer = dict[str, Any]
 T = TypeVar("T")
@@ -49,16 +52,45 @@ def golden(
     measure: Measure = measure_here,
 ) -> GateResult:
     """Have every golden row sent to `target` in small batches and judge the answers by parity, output by output."""
-    said = measure(Job(PROGRAM, ("--url", target.url), target, model, TIMEOUT_S))
+    gate = config.services[service].gate
+    rows = str(PREDICT_ROWS if gate.asks_predict else 0)
+    said = measure(Job(PROGRAM, ("--url", target.url, "--predict-rows", rows), target, model, TIMEOUT_S))
     expected = recorded_outputs(model.golden_npz)
     numbers: dict[str, float | int | str] = {"rows": said["rows"]}
     tolerance = config.services[service].model.tolerance
     try:
         answered = _outputs(said, target.url, release_id, model.version)
+        verdict, reason, measured = judge_parity(expected, answered, rtol=tolerance.rtol, atol=tolerance.atol)
+        if verdict is Verdict.PASS and gate.asks_predict:
+            label = (model.manifest.get("predict") or {}).get("label") if gate.predict == "label" else None
+            labels = expected.get(label) if label else None
+            verdict, predict_reason = _judge_predict(said["predicted"], release_id, labels)
+            reason = f"{reason}; {predict_reason}" if verdict is Verdict.PASS else predict_reason
     except _Stopped as stopped:
         return GateResult(NAME, stopped.verdict, stopped.reason, numbers)
-    verdict, reason, measured = judge_parity(expected, answered, rtol=tolerance.rtol, atol=tolerance.atol)
     return GateResult(NAME, verdict, reason, numbers | measured)
+
+
+def _judge_predict(answers: list[Answer], release_id: str, labels: Array | None) -> tuple[Verdict, str]:
+    """`/predict` answers each row; where it names a `prediction` and the model a label, they go together."""
+    if not answers:
+        return Verdict.INCONCLUSIVE, "`/predict` was not asked"
+    for answer in answers:
+        _check(answer, release_id)
+    predicted = [_read(answer, prediction_of) for answer in answers]
+    if labels is None or all(value is None for value in predicted):
+        return Verdict.PASS, f"`/predict` answers {len(answers)} rows"
+    verdict, reason = judge_predictions(labels[: len(predicted)], predicted)
+    return verdict, reason + (ANOTHER_WAY if verdict is Verdict.FAIL else "")
+
+
+def prediction_of(answer: Any) -> Any:
+    """The `prediction` of an answer to one row, bare or the only one of a list; None where service.py gives none."""
+    if not isinstance(answer, dict):
+        return None
+    several = answer.get("predictions")
+    only = several[0] if isinstance(several, list) and len(several) == 1 else answer
+    return only.get("prediction") if isinstance(only, dict) else None
 
 
 def recorded_outputs(golden_npz: bytes) -> dict[str, Array]:

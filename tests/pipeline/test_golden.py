@@ -83,6 +83,11 @@ def test_the_real_server_passes_on_every_row(config, server, model):
     assert result.numbers["probabilities_max_difference"] < 1e-5
 
 
+def test_predict_must_say_what_the_model_says(config, server, model):
+    """`/predict` of the real server is asked too, and agrees."""
+    assert "`/predict` gives the model's labels on 32 rows" in judge(config, server, model).reason
+
+
 def test_another_release_behind_the_port_fails(config, server, model):
     """Right answers of the wrong release are no evidence for the right one."""
     result = judge(config, server, model, release_id="v3")

@@ -91,7 +91,9 @@ def test_each_of_these_signals_ends_it_even_while_it_starts(
     tmp_path: Path, start: Callable[..., Any], number: signal.Signals
 ) -> None:
     """Exit 0 and no state file, from the moment the lock names its holder; and said twice it is no different."""
+    before = signal.signal(number, signal.SIG_DFL)  # `nohup` may have had it ignored, which children would inherit
     process = start(tmp_path)
+    signal.signal(number, before)
     holder_of(tmp_path)
     process.send_signal(number)
     process.send_signal(number)
