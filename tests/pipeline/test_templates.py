@@ -54,7 +54,7 @@ def test_every_template_has_a_hash(config: Config) -> None:
 def test_the_hook_outlasts_the_gate(configure: Configure, where: str, duration_s: int, minutes: str) -> None:
     """ECS waits for the gate's answer as long as load and comparison (30 s) take, and ten minutes more; in the VPC
     two tasks must start first."""
-    config = configure(gate={"from": where, "load": {"duration_s": duration_s}})
+    config = configure(gate={"from": where, "load": {"duration_s": duration_s, "min_requests": 10}})
 
     assert templates.values_of_config(config, SERVICE)["HookTimeoutMinutes"] == minutes
 
