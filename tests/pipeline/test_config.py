@@ -232,3 +232,14 @@ def test_the_comparison_can_be_switched_off(file: Path) -> None:
     change(file, "golden: golden.npz}", "golden: golden.npz}, gate: {against_live: null}")
 
     assert config.load(file, "staging").services["digits"].gate.against_live is None
+
+
+def test_a_load_that_could_never_suffice_is_refused(file: Path) -> None:
+    """The gate would run its whole time and decide nothing."""
+    load = "{rps: 20, duration_s: 6, min_requests: 121}"
+    change(file, "golden: golden.npz}", f"golden: golden.npz}}, gate: {{load: {load}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert "rps 20 x duration_s 6 sends 120 requests, and min_requests 121 are needed" in caught.value.details[0]
