@@ -2,44 +2,108 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model_service.served import Served
 from model_service.serving import Serving
 
 REQUEST_ID_KEY = "model_service.request_id"
+SERVED_KEY = "model_service.served"
 # The load balancer's trace id stands in when the caller names no id of its own.
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
 REQUEST_ID_HEADERS = (b"x-request-id", b"x-amzn-trace-id")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,256}")
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+FLUSH_S = 0.05
 
 logger = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """ASGI middleware around the whole app: names the request, logs its end, and answers when the app broke."""
+    """Writes the line of each request. Lines leave the process together, a few times a second: a write for each would
+    cost as much as a small inference."""
 
-    def __init__(self, app: ASGIApp, serving: Serving) -> None:
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._is_on = serving.settings.access_log != "off"
+        self._is_all = serving.settings.access_log == "all"
+        self._is_debug = serving.settings.log_level == "debug"
+        self._waits_for_flush = False
+
+    def write(
+        self,
+        *,
+        request_id: str,
+        method: str,
+        path: str,
+        status: int,
+        started: float,
+        headers: Mapping[bytes, bytes],
+        served: Served | None = None,
+    ) -> None:
+        """Log the end of one request; a `status` of 0 is a caller that went before there was an answer."""
+        is_error = status >= 500 or status == 0
+        if not self._is_on or not (self._is_all or is_error):
+            return
+        if status == 200 and path in HEALTH_PATHS and not self._is_debug:
+            return
+        served = served or self._serving.models.default
+        line = {
+            "time": _now(),
+            "level": "error" if is_error else "info",
+            "message": "request",
+            "request_id": request_id,
+            "release": self._serving.settings.release_id,
+            "model": served.model.name if served else None,
+            "version": served.model.version if served else None,
+            "method": method,
+            "path": path,
+            "status": status or None,
+            "latency_ms": round((time.perf_counter() - started) * 1000, 3),
+        }
+        traceparent = headers.get(b"traceparent")
+        if traceparent and (trace := TRACEPARENT.fullmatch(traceparent)):
+            line["trace_id"] = trace[1].decode()
+            line["parent_id"] = trace[2].decode()
+        sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
+        if not self._waits_for_flush:
+            self._waits_for_flush = True
+            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._waits_for_flush = False
+        sys.stdout.buffer.flush()
+
+
+class LogRequests:
+    """ASGI middleware around a whole app: names the request, logs its end, and answers when the app broke."""
+
+    def __init__(self, app: ASGIApp, serving: Serving, log: AccessLog) -> None:
         self.app = app
         self.serving = serving
+        self.log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        scope[REQUEST_ID_KEY] = request_id = _request_id(scope)
+        headers = dict(scope["headers"])
+        scope[REQUEST_ID_KEY] = request_id = choose_request_id(headers)
         status = 0
 
         async def send_noting_status(message: Message) -> None:
@@ -55,7 +119,15 @@ class AccessLog:
             # Starlette has answered with 500 and raises again for the server to log: here it has a request id.
             logger.exception("%s %s failed", scope["method"], scope["path"], extra=fields(request_id=request_id))
         finally:
-            self._write(scope, request_id, status, time.perf_counter() - started)
+            self.log.write(
+                request_id=request_id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                started=started,
+                headers=headers,
+                served=scope.get(SERVED_KEY),
+            )
 
     def _add_headers(self, message: MutableMapping[str, Any], request_id: str) -> None:
         headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
@@ -63,27 +135,6 @@ class AccessLog:
             # So that callers with a connection kept alive open their next one elsewhere.
             headers.append((b"connection", b"close"))
         message["headers"] = headers
-
-    def _write(self, scope: Scope, request_id: str, status: int, duration_s: float) -> None:
-        is_quiet = status == 200 and scope["path"] in HEALTH_PATHS
-        if is_quiet and self.serving.settings.log_level != "debug":
-            return
-        served = self.serving.served
-        line = {
-            "time": _now(),
-            "level": "error" if status >= 500 or status == 0 else "info",
-            "message": "request",
-            "request_id": request_id,
-            "release": self.serving.settings.release_id,
-            "model": served.model.name if served else None,
-            "version": served.model.version if served else None,
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status or None,  # None: the caller went before there was an answer
-            "latency_ms": round(duration_s * 1000, 3),
-        }
-        sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
-        sys.stdout.buffer.flush()
 
 
 class JsonLines(logging.Formatter):
@@ -122,11 +173,11 @@ def start_logging(release_id: str, level: str) -> None:
             logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _request_id(scope: Scope) -> str:
-    headers = dict(scope["headers"])
+def choose_request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's id of the request, else the load balancer's, else one of our own."""
     for name in REQUEST_ID_HEADERS:
-        value = headers.get(name, b"")
-        if REQUEST_ID.fullmatch(value):
+        value = headers.get(name)
+        if value and REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
     return os.urandom(8).hex()
 

@@ -3,8 +3,8 @@ own clients send no Content-Type."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,22 +15,22 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from model_service import protocol
-from model_service.access_log import REQUEST_ID_KEY, AccessLog, fields
+from model_service.access_log import REQUEST_ID_KEY, SERVED_KEY, AccessLog, LogRequests
 from model_service.docs_page import add_docs_page
-from model_service.errors import RequestRefused, UserCodeFailed
-from model_service.loading import Served
+from model_service.endpoints import Endpoint, answer_headers
+from model_service.errors import RequestRefused, as_refused
 from model_service.openapi import describe
-from model_service.predict import predict
+from model_service.scheduling.job import Answer
+from model_service.served import Served
 from model_service.serving import Serving
 
-BINARY_HEADER = "inference-header-content-length"
 # No standard has a status for it; nobody receives this one, but the log has it, in nginx's number.
 CLIENT_CLOSED_REQUEST = 499
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(serving: Serving) -> ASGIApp:
+def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     """The application on PORT."""
     app = FastAPI(
         title="onnxship model service",
@@ -44,7 +44,7 @@ def create_app(serving: Serving) -> ASGIApp:
     add_docs_page(app)
     add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]
-    return AccessLog(app, serving)
+    return LogRequests(app, serving, log)
 
 
 def create_admin_app(serving: Serving) -> ASGIApp:
@@ -82,7 +82,8 @@ def _add_metadata(app: FastAPI, serving: Serving) -> None:
     @app.get("/v2/models/{model}")
     @app.get("/v2/models/{model}/versions/{version}")
     async def model_metadata(request: Request) -> Response:
-        return JSONResponse(protocol.model_metadata(_asked_for(request, serving).model))
+        model = _asked_for(request, serving).model
+        return JSONResponse(protocol.model_metadata(model, serving.models.versions(model.name)))
 
     @app.get("/v2/models/{model}/ready")
     @app.get("/v2/models/{model}/versions/{version}/ready")
@@ -94,46 +95,65 @@ def _add_metadata(app: FastAPI, serving: Serving) -> None:
 
 
 def _add_inference(app: FastAPI, serving: Serving) -> None:
-    max_rows, max_body_bytes = serving.settings.max_rows, serving.settings.max_body_bytes
-
-    @app.post("/v2/models/{model}/infer")
-    @app.post("/v2/models/{model}/versions/{version}/infer")
-    async def infer(request: Request) -> Response:
-        _asked_for(request, serving)
-        if BINARY_HEADER in request.headers:
-            raise RequestRefused(400, "binary tensor data is not supported; send the tensors as JSON")
-        body = await _body(request, max_body_bytes)
-        answer = await serving.answer("infer", lambda served: protocol.infer(served.model, body, max_rows=max_rows))
-        return Response(answer.body, media_type="application/json")
-
     @app.post("/predict")
-    async def predict_rows(request: Request) -> Response:
-        body, content_type = await _body(request, max_body_bytes), request.headers.get("content-type", "")
-        work = partial(_predict, body=body, content_type=content_type, max_rows=max_rows)
-        answer = await serving.answer("predict", work)
-        return Response(answer.body, media_type="application/json")
+    @app.post("/v2/models/{model}/infer")
+    @app.post("/v2/models/{model}/predict")
+    @app.post("/v2/models/{model}/versions/{version}/infer")
+    @app.post("/v2/models/{model}/versions/{version}/predict")
+    async def infer(request: Request) -> Response:
+        serving.refuse_if_loading()
+        endpoint = serving.models.endpoints.get(request.scope["path"].encode())
+        if endpoint is None:
+            raise _unknown(request, serving)
+        request.scope[SERVED_KEY] = endpoint.served
+        endpoint.served.scheduler.refuse_if_full(int(request.headers.get("content-length", "0")))
+        body = await _body(request, serving.settings.max_body_bytes)
+        answer = await _answer(request, endpoint, body)
+        return Response(answer.body, headers={name.decode(): value.decode() for name, value in answer_headers(answer)})
 
 
-def _predict(served: Served, *, body: bytes, content_type: str, max_rows: int) -> protocol.Answer:
-    return predict(served.model, served.roles, served.user_code, body, content_type, max_rows=max_rows)
+async def _answer(request: Request, endpoint: Endpoint, body: bytes) -> Answer:
+    """The answer to the request, unless its caller goes before; then its work is given up."""
+    done = asyncio.get_running_loop().create_future()
+    headers = dict(request.scope["headers"])
+    job = endpoint.submit(headers, body, lambda job: done.set_result(None))
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        job.give_up()  # which does nothing once it is done
+    if not done.done():
+        raise ClientDisconnect
+    if job.answer is None:
+        raise job.error or RuntimeError("a job ended without an answer")
+    return job.answer
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _unknown(request: Request, serving: Serving) -> RequestRefused:
+    """Why the path leads to no model."""
+    try:
+        serving.models.find(request.path_params["model"], request.path_params.get("version"))
+    except RequestRefused as refused:
+        return refused
+    return RequestRefused(404, f"no such path: {request.url.path}")
 
 
 def _asked_for(request: Request, serving: Serving) -> Served:
     """The model that the path names. Raises RequestRefused: 503 before there is one, 404 for any other."""
-    served = serving.current()
-    name, version = request.path_params["model"], request.path_params.get("version")
-    if name != served.model.name:
-        raise RequestRefused(404, f"unknown model `{name}`; this server has `{served.model.name}`")
-    if version not in (None, served.model.version):
-        raise RequestRefused(404, f"unknown version `{version}`; `{name}` has `{served.model.version}`")
+    serving.refuse_if_loading()
+    served = serving.models.find(request.path_params["model"], request.path_params.get("version"))
+    request.scope[SERVED_KEY] = served
     return served
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
-    """The body as it was sent. Raises RequestRefused: 415 if it is compressed, 413 if it is larger than `max_bytes`."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise RequestRefused(415, f"Content-Encoding `{encoding}` is not supported; send the body as it is")
+    """The body as it was sent. Raises RequestRefused(413) if it is larger than `max_bytes`."""
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     if int(request.headers.get("content-length", "0")) > max_bytes:  # the server has checked that it is a number
         raise too_large
@@ -150,12 +170,9 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestRefused)
     async def refused(request: Request, error: RequestRefused) -> Response:
-        if error.status == 500:
-            request_id = request.scope.get(REQUEST_ID_KEY)
-            words = error.for_log if isinstance(error, UserCodeFailed) else error.message
-            logger.error("%s", words, exc_info=error.__cause__, extra=fields(request_id=request_id))
-        headers = {"retry-after": str(error.retry_after_s)} if error.retry_after_s else None
-        return _error(error.status, error.message, headers)
+        told = as_refused(error, request.scope.get(REQUEST_ID_KEY))
+        headers = {"retry-after": str(told.retry_after_s)} if told.retry_after_s else None
+        return _error(told.status, told.message, headers)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:

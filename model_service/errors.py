@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
+logger = logging.getLogger(__name__)
+
 
 class StartRefused(Exception):
     """The service cannot start; the message is one sentence that names the cause."""
@@ -27,3 +31,14 @@ class UserCodeFailed(RequestRefused):
         super().__init__(500, message)
         text = str(raised) if raised else ""
         self.for_log = f"{message}: {text}" if text else message
+
+
+def as_refused(error: Exception, request_id: str | None) -> RequestRefused:
+    """What the caller is told of `error`; what is our own fault is logged with its stack."""
+    if not isinstance(error, RequestRefused):
+        logger.error("the request failed", exc_info=error, extra={"fields": {"request_id": request_id}})
+        return RequestRefused(500, "internal error; the log has the cause under this answer's X-Request-Id")
+    if error.status == 500:
+        words = error.for_log if isinstance(error, UserCodeFailed) else error.message
+        logger.error("%s", words, exc_info=error.__cause__, extra={"fields": {"request_id": request_id}})
+    return error

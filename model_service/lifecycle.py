@@ -18,10 +18,12 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from model_service.access_log import fields
+from model_service.access_log import AccessLog, fields
 from model_service.app import create_admin_app, create_app
 from model_service.errors import StartRefused
+from model_service.hot_path import hot_protocol
 from model_service.serving import Serving
 from model_service.settings import Settings
 
@@ -45,8 +47,12 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartRefused if it cannot listen or the model cannot be served."""
     serving = Serving(settings)
     sockets = [_listen(settings.bind_host, settings.port), _listen(settings.bind_host, settings.admin_port)]
-    apps = [create_app(serving), create_admin_app(serving)]
-    servers = [_server(app, settings) for app in apps]
+    log = AccessLog(serving)
+    http = hot_protocol(serving, log) if settings.hot_path == "on" else HttpToolsProtocol
+    servers = [
+        _server(create_app(serving, log), settings, http),
+        _server(create_admin_app(serving), settings, HttpToolsProtocol),
+    ]
     stopping = _stopping_event()
     if settings.exit_with_fd >= 0:
         _stop_at_end_of(settings.exit_with_fd, stopping)
@@ -80,9 +86,10 @@ async def _drain(serving: Serving) -> None:
         await asyncio.sleep(serving.settings.drain_s)
 
 
-def _server(app: ASGIApp, settings: Settings) -> Server:
+def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol]) -> Server:
     config = uvicorn.Config(
         app,
+        http=http,
         lifespan="off",
         log_config=None,
         access_log=False,

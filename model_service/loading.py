@@ -1,4 +1,4 @@
-"""From settings to a model that is ready: fetch, load, the user's startup, warm-up."""
+"""From settings to a model that can be served: fetch, load, the user's startup, warm-up."""
 
 from __future__ import annotations
 
@@ -10,89 +10,148 @@ from pathlib import Path
 
 import numpy as np
 
+from model_service.cpus import available_cpus
 from model_service.errors import RequestRefused, StartRefused
+from model_service.manifest import Batching, Manifest
+from model_service.memory import available_memory_bytes
 from model_service.model import Model, load_model
 from model_service.predict import Roles, find_roles
+from model_service.scheduling.calibrate import calibrate, first_row, made_up_rows
+from model_service.scheduling.plan import Plan
 from model_service.settings import Settings
-from model_service.store import fetch
+from model_service.store import StoredModel, fetch
 from model_service.tensors import Array, TensorSpec, check_inputs
 from model_service.user_code import UserCode, call_startup, load_user_code
+
+WIDE_FROM_S = 0.005  # a run shorter than this is not worth several threads
+WIDE_PAYS_BELOW = 0.8
+WIDE_MEMORY_SHARE = 0.25  # of all memory, for the second copy of the weights
+COPIES = 3  # what a session takes in memory of its file's size, at most
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A model that is ready: loaded and warm, with the user's code and a row of the golden inputs, if there are any."""
+class Loaded:
+    """A model that is loaded and warm, with how to run it, the user's code, and a row: golden, or made up."""
 
     model: Model
+    plan: Plan
+    manifest: Manifest
+    stored: StoredModel
     roles: Roles
     user_code: UserCode
-    example: dict[str, Array] | None
+    row: dict[str, Array]
 
 
-def load_served(settings: Settings, working_directory: Path) -> Served:
+def load(settings: Settings, working_directory: Path) -> Loaded:
     """The model that the settings name, loaded and warm. Raises StartRefused."""
     started = time.perf_counter()
     stored = fetch(settings)
     fetched = time.perf_counter()
     manifest = stored.manifest
-    model = load_model(
+    model = _load(stored, settings)
+    roles = find_roles(manifest.predict, model)
+    user_code = load_user_code(working_directory)
+    call_startup(user_code)
+    golden = golden_rows(stored.golden_path, model) if stored.golden_path else None
+    rows = golden or made_up_rows(model)
+    plan = _warm_up(model, rows, manifest.batching or Batching(), settings, user_code, is_golden=golden is not None)
+    logger.info(
+        "model %s version %s is ready: fetched in %.0f ms, loaded and warmed up in %.0f ms; %s",
+        model.name,
+        model.version,
+        (fetched - started) * 1000,
+        (time.perf_counter() - fetched) * 1000,
+        _in_words(plan),
+    )
+    return Loaded(model, plan, manifest, stored, roles, user_code, first_row(model, rows))
+
+
+def load_wide(loaded: Loaded, settings: Settings) -> Model | None:
+    """The same model with all CPUs for one run, for a request that is alone; None where that does not pay.
+
+    It has weights of its own, so a model that is large beside this machine's memory has none.
+    """
+    cpus = available_cpus()
+    size_bytes = sum(file.size_bytes for file in loaded.manifest.files) * COPIES
+    is_worth_it = loaded.plan.run_s >= WIDE_FROM_S and size_bytes <= available_memory_bytes() * WIDE_MEMORY_SHARE
+    if settings.wide_path == "off" or cpus < 2 or settings.device != "cpu" or loaded.plan.is_inline:
+        return None
+    if settings.wide_path == "auto" and not is_worth_it:
+        return None
+    wide = _load(loaded.stored, settings, threads=cpus)
+    times = []
+    for _ in range(3):
+        times.append(wide.run(loaded.row).compute_s)
+    pays = min(times) < WIDE_PAYS_BELOW * loaded.plan.run_s
+    logger.info(
+        "a lone request on %d threads takes %.1f ms instead of %.1f ms: %s",
+        cpus,
+        min(times) * 1000,
+        loaded.plan.run_s * 1000,
+        "kept" if pays else "not kept",
+    )
+    return wide if pays or settings.wide_path == "on" else None
+
+
+def golden_rows(path: Path, model: Model) -> dict[str, Array]:
+    """The first two rows of the golden inputs, one where the first axis is not variable. Raises StartRefused if the
+    file does not hold the model's inputs."""
+    try:
+        with np.load(path, allow_pickle=False) as golden:
+            rows = {spec.name: _first_rows(golden[spec.name], spec) for spec in model.inputs}
+        check_inputs(rows, model.inputs, max_rows=2)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RequestRefused) as error:
+        raise StartRefused(f"the golden inputs cannot be used: {error}") from error
+    return rows
+
+
+def _load(stored: StoredModel, settings: Settings, threads: int = 1) -> Model:
+    manifest = stored.manifest
+    return load_model(
         stored.model_path,
         name=manifest.name,
         version=stored.version,
         platform=manifest.platform,
         device=settings.device,
+        threads=threads,
+        spin=threads > 1,
     )
-    roles = find_roles(manifest.predict, model)
-    user_code = load_user_code(working_directory)
-    call_startup(user_code)
-    example = golden_row(stored.golden_path, model) if stored.golden_path else None
-    warm_up(model, example)
-    logger.info(
-        "model %s version %s is ready: fetched in %.0f ms, loaded and warmed up in %.0f ms",
-        model.name,
-        model.version,
-        (fetched - started) * 1000,
-        (time.perf_counter() - fetched) * 1000,
-    )
-    return Served(model, roles, user_code, example)
 
 
-def golden_row(path: Path, model: Model) -> dict[str, Array]:
-    """The first row of the golden inputs. Raises StartRefused if the file does not hold the model's inputs."""
-    try:
-        with np.load(path, allow_pickle=False) as golden:
-            row = {spec.name: _first_row(golden[spec.name], spec) for spec in model.inputs}
-        check_inputs(row, model.inputs, max_rows=1)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, RequestRefused) as error:
-        raise StartRefused(f"the golden inputs cannot be used: {error}") from error
-    return row
-
-
-def warm_up(model: Model, example: dict[str, Array] | None) -> None:
-    """Run the model once, so that the first caller does not wait. Raises StartRefused if the golden row does not run.
+def _warm_up(
+    model: Model,
+    rows: dict[str, Array],
+    batching: Batching,
+    settings: Settings,
+    user_code: UserCode,
+    *,
+    is_golden: bool,
+) -> Plan:
+    """Run the model, so that the first caller does not wait. Raises StartRefused if the golden rows do not run.
 
     Without golden inputs the signature alone is tried; a graph may refuse such made-up values, so that is only logged.
     """
-    inputs = example or {spec.name: zeros(spec) for spec in model.inputs}
+    slots = settings.slots or (available_cpus() if settings.device == "cpu" else 2)
+    if settings.max_batch:
+        batching = Batching(settings.max_batch, batching.window_us, batching.buckets)
     try:
-        model.run(inputs)
+        return calibrate(model, rows, batching, slots=slots, may_inline=user_code == UserCode())
     except Exception as error:  # onnxruntime's exceptions share no base class but this
-        if example:
-            raise StartRefused(f"the model does not run on the first golden row: {error}") from error
+        if is_golden:
+            raise StartRefused(f"the model does not run on the first golden rows: {error}") from error
         logger.warning("no warm-up: the model does not run on zeros in its signature's shape: %s", error)
+        return Plan(slots)
 
 
-def zeros(spec: TensorSpec) -> Array:
-    """The smallest input that fits the signature, all zeros (empty strings)."""
-    shape = tuple(max(size, 1) for size in spec.shape)
-    return (
-        np.full(shape, "", dtype=object) if spec.datatype.name == "BYTES" else np.zeros(shape, spec.datatype.numpy_type)
-    )
-
-
-def _first_row(array: Array, spec: TensorSpec) -> Array:
-    """One row in the shape of the input: as many samples as a fixed first axis wants, and one where it is variable."""
-    rows = array[0] if not spec.dimensions else array[: max(spec.shape[0], 1)]
+def _first_rows(array: Array, spec: TensorSpec) -> Array:
+    """Rows in the shape of the input: as many samples as a fixed first axis wants, and two where it is variable."""
+    rows = array[0] if not spec.dimensions else array[: 2 if spec.has_variable_rows else max(spec.shape[0], 1)]
     return np.asarray(rows).astype(spec.datatype.numpy_type)
+
+
+def _in_words(plan: Plan) -> str:
+    where = "on the event loop" if plan.is_inline else f"in {plan.slots} slots"
+    rows = f"up to {plan.max_batch} rows at once" if plan.max_batch > 1 else "one request at a time"
+    return f"a row takes {plan.run_s * 1000:.3g} ms; runs {where}, {rows}"

@@ -34,6 +34,18 @@ class PredictNames(msgspec.Struct, frozen=True):
     probabilities: str | None = None
 
 
+class Batching(msgspec.Struct, frozen=True):
+    """How requests are put together; what is left out is measured when the model is loaded.
+
+    `max_batch` rows go into one run at most (1: none are put together); `window_us` is how long a free slot waits for
+    more; runs are padded to the row counts in `buckets`, with repeats of the last row.
+    """
+
+    max_batch: Annotated[int, Meta(ge=0, le=65536)] = 0
+    window_us: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    buckets: list[Annotated[int, Meta(ge=1, le=65536)]] = []
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What the service needs of a manifest; members for other readers are ignored."""
 
@@ -42,6 +54,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: Annotated[list[ModelFile], Meta(min_length=1)]
     golden: ModelFile | None = None
     predict: PredictNames | None = None
+    batching: Batching | None = None
     platform: str = "onnx_onnxv1"
 
     def all_files(self) -> list[ModelFile]:

@@ -1,94 +1,178 @@
-"""What /metrics tells: Triton's counters by their own names, a latency histogram, and the process itself.
+"""What /metrics tells: Triton's counters by their own names, histograms of latency and batch size, the process itself.
 
 Names: https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html
-Triton has no latency histogram, so that one has a name of ours. All of it is written by the event loop alone.
+Triton has no latency histogram, so those have names of ours. All of it is counted by the event loop alone.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+from model_service.errors import RequestRefused
+
+if TYPE_CHECKING:
+    from model_service.scheduling.job import Job
+
+LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ENDPOINTS = ("infer", "predict", "grpc", "stream")
+REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 COUNTERS = {
-    "nv_inference_request_success": "Inference requests answered with 200",
-    "nv_inference_request_failure": "Inference requests answered with an error, by reason",
+    "nv_inference_request_success": "Inference requests that were answered",
     "nv_inference_count": "Rows inferred",
     "nv_inference_exec_count": "Runs of the model",
     "nv_inference_request_duration_us": "Time from a request's body to its answer",
-    "nv_inference_queue_duration_us": "Time that requests waited for a worker thread",
+    "nv_inference_queue_duration_us": "Time that requests waited for a run",
+    "nv_inference_compute_input_duration_us": "Time to read requests",
     "nv_inference_compute_infer_duration_us": "Time in ONNX Runtime",
+    "nv_inference_compute_output_duration_us": "Time to write answers",
 }
 US_PER_S = 1_000_000
 
 
-def failure_reason(status: int) -> str:
-    """Triton's reason for a failed request: REJECTED (not taken), BACKEND (our fault) or OTHER (the caller's)."""
-    if status == 503:
-        return "REJECTED"
-    return "BACKEND" if status >= 500 else "OTHER"
+class Buckets:
+    """A histogram: how many values were at most each of `bounds`, and their sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """The counts as Prometheus wants them, each bucket with all that are smaller."""
+        names = [*map(str, self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class ModelStats:
+    """What is counted of one version of one model. `queue` says what waits now: requests, and seconds of work."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self.labels = {"model": model, "version": version}
+        self.totals = dict.fromkeys(COUNTERS, 0)
+        self.failures = dict.fromkeys(REASONS, 0)
+        self.latency = {endpoint: Buckets(LATENCY_BUCKETS_S) for endpoint in ENDPOINTS}
+        self.batch_rows = Buckets(BATCH_BUCKETS)
+        self.last_inference_ms = 0
+        self.queue: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
+
+    def finished(self, job: Job) -> None:
+        """Count one job that has its answer or its error."""
+        if job.error is not None:
+            self.failed(job.error.status if isinstance(job.error, RequestRefused) else 500)
+            return
+        total_s = time.monotonic() - job.submitted
+        totals = self.totals
+        totals["nv_inference_request_success"] += 1
+        totals["nv_inference_request_duration_us"] += int(total_s * US_PER_S)
+        totals["nv_inference_queue_duration_us"] += int((job.started - job.submitted) * US_PER_S)
+        totals["nv_inference_compute_input_duration_us"] += int(job.read_s * US_PER_S)
+        totals["nv_inference_compute_infer_duration_us"] += int(job.compute_s * US_PER_S)
+        totals["nv_inference_compute_output_duration_us"] += int(job.write_s * US_PER_S)
+        self.latency[job.endpoint].observe(total_s)
+
+    def ran(self, rows: int, compute_s: float) -> None:
+        """Count one run of the model."""
+        self.totals["nv_inference_count"] += rows
+        self.totals["nv_inference_exec_count"] += 1
+        self.batch_rows.observe(rows)
+        self.last_inference_ms = int(time.time() * 1000)
+
+    def failed(self, status: int) -> None:
+        """Count one request that was answered with `status`, by Triton's reasons."""
+        if status in (503, 504):
+            self.failures["REJECTED"] += 1
+        else:
+            self.failures["BACKEND" if status >= 500 else "OTHER"] += 1
+
+    def canceled(self) -> None:
+        """Count one request whose caller went before it was answered."""
+        self.failures["CANCELED"] += 1
 
 
 class Metrics:
-    """Counts the requests of one model."""
+    """Every model's counts and the process's own, for Prometheus."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._counters = _TritonCounters()
-        self.registry.register(self._counters)
+        self.models: list[ModelStats] = []
+        self.registry.register(_ModelCollector(self.models))
         ProcessCollector(registry=self.registry)
-        labels = ("model", "version")
-        self.pending = Gauge(
-            "nv_inference_pending_request_count", "Requests being answered", labels, registry=self.registry
-        )
-        self._latency = Histogram(
-            "model_service_request_duration_seconds",
-            "Time from a request's body to its answer",
-            (*labels, "endpoint"),
-            buckets=LATENCY_BUCKETS_S,
-            registry=self.registry,
-        )
-
-    def succeeded(
-        self, model: str, version: str, endpoint: str, *, rows: int, total_s: float, queue_s: float, compute_s: float
-    ) -> None:
-        """Count one answered request."""
-        add = self._counters.add
-        labels = (("model", model), ("version", version))
-        add("nv_inference_request_success", labels, 1)
-        add("nv_inference_count", labels, rows)
-        add("nv_inference_exec_count", labels, 1)
-        add("nv_inference_request_duration_us", labels, int(total_s * US_PER_S))
-        add("nv_inference_queue_duration_us", labels, int(queue_s * US_PER_S))
-        add("nv_inference_compute_infer_duration_us", labels, int(compute_s * US_PER_S))
-        self._latency.labels(model, version, endpoint).observe(total_s)
-
-    def failed(self, model: str, version: str, status: int) -> None:
-        """Count one request that was answered with `status`."""
-        labels = (("model", model), ("version", version), ("reason", failure_reason(status)))
-        self._counters.add("nv_inference_request_failure", labels, 1)
 
     def exposition(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-class _TritonCounters(Collector):
+class _ModelCollector(Collector):
     """Counters without the `_total` that prometheus_client appends to its own; hence typed as untyped."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, Counter[tuple[tuple[str, str], ...]]] = {name: Counter() for name in COUNTERS}
-
-    def add(self, name: str, labels: tuple[tuple[str, str], ...], amount: int) -> None:
-        self._values[name][labels] += amount
+    def __init__(self, models: list[ModelStats]) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        for name, values in self._values.items():
-            metric = Metric(name, COUNTERS[name], "unknown")
-            for labels, value in values.items():
-                metric.add_sample(name, dict(labels), value)
+        for name, text in COUNTERS.items():
+            metric = Metric(name, text, "unknown")
+            for stats in self._models:
+                metric.add_sample(name, stats.labels, stats.totals[name])
             yield metric
+        yield self._failures()
+        yield from self._queues()
+        yield self._latencies()
+        yield self._batches()
+
+    def _failures(self) -> Metric:
+        name = "nv_inference_request_failure"
+        metric = Metric(name, "Inference requests that were not answered, by reason", "unknown")
+        for stats in self._models:
+            for reason, count in stats.failures.items():
+                metric.add_sample(name, stats.labels | {"reason": reason}, count)
+        return metric
+
+    def _queues(self) -> Iterator[Metric]:
+        labels = ("model", "version")
+        pending = GaugeMetricFamily(
+            "nv_inference_pending_request_count", "Requests that wait or run now", labels=labels
+        )
+        queued = GaugeMetricFamily(
+            "model_service_queued_work_seconds", "Time until a request of now would begin to run", labels=labels
+        )
+        for stats in self._models:
+            requests, seconds = stats.queue()
+            pending.add_metric(list(stats.labels.values()), requests)
+            queued.add_metric(list(stats.labels.values()), seconds)
+        yield from (pending, queued)
+
+    def _latencies(self) -> Metric:
+        metric = HistogramMetricFamily(
+            "model_service_request_duration_seconds",
+            "Time from a request's body to its answer",
+            labels=("model", "version", "endpoint"),
+        )
+        for stats in self._models:
+            for endpoint, buckets in stats.latency.items():
+                metric.add_metric([*stats.labels.values(), endpoint], buckets.cumulative(), buckets.sum)
+        return metric
+
+    def _batches(self) -> Metric:
+        metric = HistogramMetricFamily(
+            "model_service_batch_rows", "Rows in one run of the model", labels=("model", "version")
+        )
+        for stats in self._models:
+            metric.add_metric(list(stats.labels.values()), stats.batch_rows.cumulative(), stats.batch_rows.sum)
+        return metric

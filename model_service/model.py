@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
@@ -16,6 +19,7 @@ from model_service.errors import RequestRefused, StartRefused
 from model_service.tensors import BY_ONNX_TYPE, Array, TensorSpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+BFLOAT16 = 16  # TensorProto.DataType
 SILENT = 4  # fatal only: whatever else ONNX Runtime would print in its own format comes as an exception too
 
 # ONNX Runtime has no call for the newest versions it loads, only these sentences.
@@ -32,55 +36,140 @@ class Outputs:
     compute_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Model:
     """A loaded model. `run` may be called from several threads at once."""
 
     name: str
     version: str
     platform: str
+    device: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     _session: Any
 
-    def run(self, inputs: Mapping[str, Array], output_names: Sequence[str] | None = None) -> Outputs:
+    @cached_property
+    def inputs_by_name(self) -> dict[str, TensorSpec]:
+        """The inputs' signature by name."""
+        return {spec.name: spec for spec in self.inputs}
+
+    @cached_property
+    def outputs_by_name(self) -> dict[str, TensorSpec]:
+        """The outputs' signature by name."""
+        return {spec.name: spec for spec in self.outputs}
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs' names, in the model's order."""
+        return tuple(spec.name for spec in self.outputs)
+
+    @cached_property
+    def rows_of(self) -> str | None:
+        """The input whose first axis counts the rows of a request; None where no first axis is variable."""
+        return next((spec.name for spec in self.inputs if spec.has_variable_rows), None)
+
+    def count_rows(self, arrays: Mapping[str, Array]) -> int:
+        """The rows of a request's inputs; 1 where no first axis is variable."""
+        return len(arrays[self.rows_of]) if self.rows_of else 1
+
+    @cached_property
+    def shares_symbols(self) -> bool:
+        """Whether a symbolic dimension stands twice in the inputs, so that its sizes must agree."""
+        symbols = [size for spec in self.inputs for size in spec.dimensions if isinstance(size, str)]
+        return len(set(symbols)) < len(symbols)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ONNX Runtime really asks first."""
+        return str(self._session.get_providers()[0])
+
+    def run(
+        self, inputs: Mapping[str, Array], output_names: Sequence[str] | None = None, options: Any = None
+    ) -> Outputs:
         """Run the checked `inputs`. Raises RequestRefused(400) where the graph itself finds them invalid."""
-        names = list(output_names or [spec.name for spec in self.outputs])
+        names = list(output_names or self.output_names)
         started = time.perf_counter()
         try:
-            arrays = self._session.run(names, dict(inputs))
+            arrays = self._run(names, inputs, options)
         except InvalidArgument as error:
             # Only the fact: ONNX Runtime's own words carry paths of its build and values of the request.
             raise RequestRefused(400, "the model cannot run on these values (INVALID_ARGUMENT)") from error
         return Outputs(dict(zip(names, arrays, strict=True)), time.perf_counter() - started)
 
+    def _run(self, names: list[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
+        if self.device == "cuda":
+            return self._run_bound(names, inputs, options)
+        if self._has_bf16:
+            values = {name: self._to_ort(name, array) for name, array in inputs.items()}
+            return [_from_ort(value) for value in self._session.run_with_ort_values(names, values, options)]
+        return list(self._session.run(names, inputs, options))
 
-def load_model(path: Path, *, name: str, version: str, platform: str, device: str) -> Model:
+    def _run_bound(self, names: list[str], inputs: Mapping[str, Array], options: Any) -> list[Array]:
+        """Inputs are copied to the device once, outputs stay there until all are made.
+
+        https://onnxruntime.ai/docs/api/python/api_summary.html#data-inputs-and-outputs
+        """
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, self._to_ort(name, array))
+        for name in names:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding, options)
+        return [_from_ort(value) for value in binding.get_outputs()]
+
+    @cached_property
+    def _has_bf16(self) -> bool:
+        return any(spec.datatype.name == "BF16" for spec in (*self.inputs, *self.outputs))
+
+    def _to_ort(self, name: str, array: Array) -> Any:
+        """`array` as ONNX Runtime's own value; numpy has no bfloat16, so its type is told by number."""
+        if self.inputs_by_name[name].datatype.name == "BF16":
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array), BFLOAT16)
+        return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def run_options() -> Any:
+    """Options of one run; setting `terminate` ends it. A flagged one stays flagged, so each run has its own."""
+    return ort.RunOptions()
+
+
+def load_model(
+    path: Path, *, name: str, version: str, platform: str, device: str, threads: int = 1, spin: bool = False
+) -> Model:
     """The model in the verified file `path`. Raises StartRefused with the cause in words.
 
-    Loaded by path, because external data is looked up beside the file, and only there.
+    Loaded by path, because external data is looked up beside the file, and only there. `threads` compute one run.
     """
-    session = _open_session(path, device)
+    session = _open_session(path, device, threads, spin)
     if session.get_providers()[0] != PROVIDERS[device]:
         # ONNX Runtime falls back to the CPU without an error: https://github.com/microsoft/onnxruntime/issues/17801
         raise StartRefused(f"DEVICE={device}, but ONNX Runtime runs {path.name} on {session.get_providers()[0]}")
     inputs = tuple(_spec(value, "input") for value in session.get_inputs())
     outputs = tuple(_spec(value, "output") for value in session.get_outputs())
-    return Model(name, version, platform, inputs, outputs, session)
+    return Model(name, version, platform, device, inputs, outputs, session)
 
 
-def _open_session(path: Path, device: str) -> Any:
+def _open_session(path: Path, device: str, threads: int, spin: bool) -> Any:
     ort.set_default_logger_severity(SILENT)
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     # Requests run side by side, one thread each: on shared CPUs that beats one request on several threads.
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that wait by spinning take the CPU from those of other sessions.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     wanted = [PROVIDERS[device]] if PROVIDERS[device] in ort.get_available_providers() else ["CPUExecutionProvider"]
     try:
         return ort.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:  # onnxruntime's exceptions share no base class but this
         raise StartRefused(_why_not_loaded(path, error)) from error
+
+
+def _from_ort(value: Any) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        return np.asarray(value.numpy())
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(content, np.uint16).reshape(value.shape())
 
 
 def _why_not_loaded(path: Path, error: Exception) -> str:

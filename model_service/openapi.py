@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from model_service.loading import Served, zeros
 from model_service.protocol import model_metadata
+from model_service.served import Served
 from model_service.serving import Serving
 from model_service.tensors import Array, TensorSpec
 
 MAX_EXAMPLE_ELEMENTS = 1024
-JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
+JSON_TYPES: dict[type | None, str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 ERROR = {
     "description": "Refused; the body says why.",
     "content": {
@@ -25,7 +25,7 @@ ERROR = {
 
 def describe(serving: Serving) -> dict[str, Any]:
     """The OpenAPI document of what is served now; before the model is loaded, of the health endpoints alone."""
-    served = serving.served
+    served = serving.models.default
     version = f"{served.model.name} {served.model.version}" if served else "loading"
     paths: dict[str, Any] = {
         "/v2/health/live": {"get": _operation("Whether the process lives", "health")},
@@ -45,7 +45,7 @@ def _model_paths(served: Served) -> dict[str, Any]:
     model = served.model
     base = f"/v2/models/{model.name}"
     metadata = _operation("The model's inputs and outputs", "metadata")
-    metadata["responses"]["200"] = _json("The model", None, model_metadata(model))
+    metadata["responses"]["200"] = _json("The model", None, model_metadata(model, [model.version]))
     return {
         base: {"get": metadata},
         f"{base}/ready": {"get": _operation("Whether this model is ready", "health")},
@@ -64,7 +64,7 @@ def _infer(served: Served) -> dict[str, Any]:
 
 def _predict(served: Served) -> dict[str, Any]:
     operation = _operation("Predict one row or several", "inference")
-    if served.user_code.preprocess:
+    if served.loaded.user_code.preprocess:
         operation["requestBody"] = {"description": "What service.py's preprocess reads", "content": {"*/*": {}}}
         return operation
     inputs = served.model.inputs
@@ -87,10 +87,11 @@ def _predict(served: Served) -> dict[str, Any]:
 
 
 def _example(served: Served, spec: TensorSpec) -> Array | None:
-    """One row, golden if there is one; None where it is too long to show, or has numbers that JSON has not."""
-    array = served.example[spec.name] if served.example else zeros(spec)
+    """One row, golden if there is one; None where it is too long to show, or JSON has no form for it."""
+    array = served.loaded.row[spec.name]
     is_finite = spec.datatype.json_type is not float or bool(np.isfinite(array).all())
-    return array if is_finite and array.size <= MAX_EXAMPLE_ELEMENTS else None
+    has_form = spec.datatype.json_type is not None and is_finite
+    return array if has_form and array.size <= MAX_EXAMPLE_ELEMENTS else None
 
 
 def _row_example(served: Served, spec: TensorSpec) -> Any:

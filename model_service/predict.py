@@ -9,6 +9,7 @@ arrays by name. A user's preprocess replaces the reading, a user's postprocess t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,12 @@ import msgspec
 import numpy as np
 import orjson
 
+from model_service.body import Body
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
 from model_service.manifest import PredictNames
 from model_service.model import Model
-from model_service.protocol import NO_DATA, Answer, count_rows, decode_json
+from model_service.protocol import NO_DATA, decode_json
+from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
 from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
 
@@ -57,35 +60,56 @@ def find_roles(names: PredictNames | None, model: Model) -> Roles:
     return Roles(names.label, names.probabilities)
 
 
-def predict(
-    model: Model, roles: Roles, user_code: UserCode, body: bytes, content_type: str, *, max_rows: int
-) -> Answer:
-    """The answer to the request in `body`. Raises RequestRefused, and UserCodeFailed for faults of service.py."""
-    if user_code.preprocess:
-        inputs, is_single = _preprocessed(model, user_code.preprocess, body, content_type, max_rows)
-    else:
-        inputs, is_single = _read_rows(model, body, max_rows)
-    outputs = model.run(inputs)
-    if user_code.postprocess:
-        answer = call_postprocess(user_code.postprocess, outputs.arrays)
-    else:
-        predictions = _predictions(model, roles, outputs.arrays)
-        answer = predictions[0] if is_single and len(predictions) == 1 else {"predictions": predictions}
-    answer.setdefault("processing_time_ms", round(outputs.compute_s * 1000, 3))
-    answer.setdefault("model", model.name)
-    answer.setdefault("version", model.version)
-    return Answer(_encode(answer), count_rows(model, inputs), outputs.compute_s)
+class PredictWork:
+    """A request to /predict: `body` under `content_type`, for `model`."""
+
+    __slots__ = ("_body", "_content_type", "_is_single", "_max_rows", "_model", "_roles", "_user_code")
+
+    def __init__(
+        self, model: Model, roles: Roles, user_code: UserCode, body: Body, content_type: str, *, max_rows: int
+    ) -> None:
+        self._model = model
+        self._roles = roles
+        self._user_code = user_code
+        self._body = body
+        self._content_type = content_type
+        self._max_rows = max_rows
+        self._is_single = False
+
+    def read(self) -> Inputs:
+        """The model's inputs. Raises RequestRefused, and UserCodeFailed for faults of service.py."""
+        model, preprocess = self._model, self._user_code.preprocess
+        body = self._body.read()
+        if preprocess:
+            arrays = _preprocessed(model, preprocess, body, self._content_type, self._max_rows)
+            rows = model.count_rows(arrays)
+            self._is_single = rows == 1
+        else:
+            arrays, self._is_single = _read_rows(model, body, self._max_rows)
+            rows = model.count_rows(arrays)
+        return Inputs(arrays, rows, model.output_names)
+
+    def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
+        """The answer. Raises UserCodeFailed for faults of service.py."""
+        arrays = {name: outputs[name] for name in self._model.output_names}
+        if self._user_code.postprocess:
+            answer = call_postprocess(self._user_code.postprocess, arrays)
+        else:
+            predictions = _predictions(self._model, self._roles, arrays)
+            answer = predictions[0] if self._is_single and len(predictions) == 1 else {"predictions": predictions}
+        answer.setdefault("processing_time_ms", round(compute_s * 1000, 3))
+        answer.setdefault("model", self._model.name)
+        answer.setdefault("version", self._model.version)
+        return Answer(_encode(answer))
 
 
-def _preprocessed(
-    model: Model, preprocess: Any, body: bytes, content_type: str, max_rows: int
-) -> tuple[dict[str, Array], bool]:
+def _preprocessed(model: Model, preprocess: Any, body: bytes, content_type: str, max_rows: int) -> dict[str, Array]:
     inputs = call_preprocess(preprocess, body, content_type)
     try:
         check_inputs(inputs, model.inputs, max_rows=max_rows)
     except RequestRefused as error:
         raise UserCodeFailed(f"{FILE_NAME} preprocess returned what the model does not take: {error}") from error
-    return inputs, count_rows(model, inputs) == 1
+    return {spec.name: inputs[spec.name] for spec in model.inputs}
 
 
 def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Array], bool]:

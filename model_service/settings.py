@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from model_service.errors import StartRefused
 
 DEVICES = ("cpu", "cuda")
+ACCESS_LOGS = ("all", "errors", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -35,10 +36,18 @@ class Settings:
     shutdown_s: int = 30
     max_body_bytes: int = 16 * MIB
     max_rows: int = 4096
-    max_pending: int = 256
+    max_pending: int = 1024
+    max_queue_s: float = 5.0
+    max_queue_bytes: int = 256 * MIB
+    max_batch: int = 0
+    slots: int = 0
+    wide_path: str = "auto"
+    hot_path: str = "on"
+    request_timeout_s: float = 60.0
+    read_timeout_s: float = 30.0
     max_model_bytes: int = 10 * 1024 * MIB
-    worker_threads: int = 0
     exit_with_fd: int = -1
+    access_log: str = "all"
     log_level: str = "info"
 
 
@@ -137,7 +146,15 @@ READERS: dict[str, Callable[[str], Any]] = {
     "max_rows": _number(int, 1, 2**31),
     "max_pending": _number(int, 1, 2**20),
     "max_model_bytes": _number(int, 1, 2**50),
-    "worker_threads": _number(int, 0, 1024),
+    "max_queue_s": _number(float, 0, 3600),
+    "max_queue_bytes": _number(int, 0, 2**50),
+    "max_batch": _number(int, 0, 65536),
+    "slots": _number(int, 0, 1024),
+    "wide_path": _one_of(("auto", "on", "off")),
+    "hot_path": _one_of(("on", "off")),
+    "request_timeout_s": _number(float, 0.001, 86400),
+    "read_timeout_s": _number(float, 0.1, 86400),
     "exit_with_fd": _number(int, 0, 2**20),
+    "access_log": _one_of(ACCESS_LOGS),
     "log_level": _one_of(LOG_LEVELS),
 }

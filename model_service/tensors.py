@@ -6,9 +6,10 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ class Datatype(NamedTuple):
     name: str
     onnx_type: str
     numpy_type: np.dtype[Any]
-    json_type: type
+    json_type: type | None
 
 
 DATATYPES = (
@@ -42,13 +43,15 @@ DATATYPES = (
     Datatype("FP16", "tensor(float16)", np.dtype(np.float16), float),
     Datatype("FP32", "tensor(float)", np.dtype(np.float32), float),
     Datatype("FP64", "tensor(double)", np.dtype(np.float64), float),
+    # numpy has no bfloat16: its two bytes travel as they are, and JSON has no form for it, in Triton neither.
+    Datatype("BF16", "tensor(bfloat16)", np.dtype(np.uint16), None),
     Datatype("BYTES", "tensor(string)", np.dtype(np.object_), str),
 )
 BY_NAME = {datatype.name: datatype for datatype in DATATYPES}
 BY_ONNX_TYPE = {datatype.onnx_type: datatype for datatype in DATATYPES}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorSpec:
     """One input or output of the model. A dimension is a size, a symbol that must agree wherever it stands, or None."""
 
@@ -56,15 +59,20 @@ class TensorSpec:
     datatype: Datatype
     dimensions: tuple[int | str | None, ...]
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The dimensions as the protocol writes them: -1 is variable."""
         return tuple(size if isinstance(size, int) else -1 for size in self.dimensions)
 
-    @property
+    @cached_property
     def has_variable_rows(self) -> bool:
         """Whether the first axis takes any number of rows."""
         return bool(self.dimensions) and not isinstance(self.dimensions[0], int)
+
+    @cached_property
+    def row_shape(self) -> list[int]:
+        """The shape without the first axis."""
+        return list(self.shape[1:])
 
     def describe(self) -> dict[str, Any]:
         """Name, datatype and shape, as the protocol's model metadata has them."""
@@ -74,6 +82,8 @@ class TensorSpec:
 def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str) -> Array:
     """The array in `data`: JSON nested `rank` deep, with elements of exactly this datatype (whole numbers pass for
     fractional ones, nothing else passes for anything else). Raises RequestRefused(400) naming the element."""
+    if datatype.json_type is None:
+        raise RequestRefused(400, f"{what}: JSON has no form for {datatype.name}; send it as binary tensor data")
     try:
         elements = _decoder(datatype.json_type, rank).decode(data)
         with np.errstate(over="raise"):
@@ -92,9 +102,14 @@ def from_flat_or_nested_json(data: msgspec.Raw, datatype: Datatype, shape: Seque
     array = from_json(data, datatype, rank, what=what)
     if rank > 1 and array.shape != tuple(shape):
         raise RequestRefused(400, f"{what} is nested as {list(array.shape)}, but its shape is {list(shape)}")
-    if array.size != _element_count(shape):
+    if array.size != element_count(shape):
         raise RequestRefused(400, f"{what} has {array.size} elements, but its shape is {list(shape)}")
     return array.reshape(shape)
+
+
+def element_count(shape: Sequence[int]) -> int:
+    """The elements of an array of `shape`; not numpy.prod, which wraps around silently."""
+    return math.prod(shape)
 
 
 def to_json(array: Array) -> Any:
@@ -113,7 +128,7 @@ def check_inputs(inputs: Mapping[str, Array], specs: Iterable[TensorSpec], *, ma
         if array.dtype != spec.datatype.numpy_type:
             raise RequestRefused(400, f"input `{spec.name}` is {array.dtype}; the model wants {spec.datatype.name}")
         check_shape(array.shape, spec, max_rows=max_rows)
-        _check_symbols(array.shape, spec, sizes_of_symbols)
+        check_symbols(array.shape, spec, sizes_of_symbols)
 
 
 def check_names(names: Iterable[str], specs: Iterable[TensorSpec]) -> None:
@@ -127,6 +142,8 @@ def check_names(names: Iterable[str], specs: Iterable[TensorSpec]) -> None:
 
 def check_shape(shape: Sequence[int], spec: TensorSpec, *, max_rows: int) -> None:
     """Raise RequestRefused(400) unless `shape` fits the signature, without an empty axis or too many rows."""
+    if spec.has_variable_rows and list(shape[1:]) == spec.row_shape and 1 <= shape[0] <= max_rows:
+        return  # what nearly every request is
     fits = len(shape) == len(spec.shape) and all(
         wanted in (-1, size) for size, wanted in zip(shape, spec.shape, strict=True)
     )
@@ -134,14 +151,17 @@ def check_shape(shape: Sequence[int], spec: TensorSpec, *, max_rows: int) -> Non
         raise RequestRefused(
             400, f"input `{spec.name}` has shape {list(shape)}; the model wants {list(spec.shape)} (-1 is any size)"
         )
-    if 0 in shape:
+    if any(size == 0 and wanted == -1 for size, wanted in zip(shape, spec.shape, strict=True)):
         raise RequestRefused(400, f"input `{spec.name}` is empty: shape {list(shape)}")
     if spec.has_variable_rows and shape[0] > max_rows:
         raise RequestRefused(400, f"input `{spec.name}` has {shape[0]} rows; at most {max_rows} are taken at once")
 
 
-def _check_symbols(shape: Sequence[int], spec: TensorSpec, sizes: dict[str, int]) -> None:
-    """One symbol means one size throughout a graph: https://github.com/onnx/onnx/blob/main/docs/IR.md#static-tensor-shapes"""
+def check_symbols(shape: Sequence[int], spec: TensorSpec, sizes: dict[str, int]) -> None:
+    """Raise RequestRefused(400) if a symbol of `spec` has another size in `sizes`; adds those of this `shape`.
+
+    One symbol means one size throughout a graph: https://github.com/onnx/onnx/blob/main/docs/IR.md#static-tensor-shapes
+    """
     for size, symbol in zip(shape, spec.dimensions, strict=True):
         if isinstance(symbol, str) and symbol and sizes.setdefault(symbol, size) != size:
             raise RequestRefused(
@@ -161,13 +181,6 @@ def _decoder(json_type: type, rank: int) -> msgspec.json.Decoder[Any]:
 def _is_nested(data: msgspec.Raw) -> bool:
     """Whether the JSON array's first element is an array."""
     return bytes(memoryview(data)[:256]).translate(None, b" \t\r\n").startswith(b"[[")
-
-
-def _element_count(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:  # not numpy.prod: it wraps around silently
-        count *= size
-    return count
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -29,7 +29,8 @@ ROW = [0.0] * 64
         ("DELETE", "/v2/models/digits", None, {}, 405, "DELETE is not allowed here"),
         ("POST", "/predict", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
         ("POST", "/v2/models/digits/infer", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
-        ("POST", "/predict", b"x", {"Content-Encoding": "gzip"}, 415, "Content-Encoding `gzip` is not supported"),
+        ("POST", "/predict", b"x", {"Content-Encoding": "br"}, 415, "Content-Encoding `br` is not supported"),
+        ("POST", "/predict", b"x", {"Content-Encoding": "gzip"}, 400, "the compressed body is cut off"),
     ],
 )
 def test_errors_are_json(

@@ -207,7 +207,7 @@ def test_golden_inputs_that_do_not_run_end_the_process(launch: Launch, tmp_path:
     golden = {"a": np.zeros((32, 3), np.float32), "b": np.zeros((32, 2), np.float32)}
     service = launch(write_manifest(tmp_path, addition(), golden=golden))
     assert 1 == service.process.wait(30)
-    assert "the golden inputs cannot be used: input `a` has shape [1, 3]" in service.log()[-1]["message"]
+    assert "the golden inputs cannot be used: input `a` has shape [2, 3]" in service.log()[-1]["message"]
 
 
 def refuses_connections(service: Service) -> bool:

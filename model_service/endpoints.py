@@ -1,0 +1,59 @@
+"""The paths that take inference requests: which model answers, and how a request's headers and body become a job.
+
+Looked up by the raw path, so that the hot path (hot_path.py) and the routes (app.py) serve the same by the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from model_service.body import Body, CompressedAnswer, chosen_encoding
+from model_service.infer import InferWork
+from model_service.predict import PredictWork
+from model_service.scheduling.job import Answer, Job, Work
+from model_service.served import Served
+from model_service.settings import Settings
+
+JSON_LENGTH = b"inference-header-content-length"
+Headers = Mapping[bytes, bytes]
+
+
+class Endpoint:
+    """One path. `kind` is infer or predict; `served` changes when another version takes over."""
+
+    __slots__ = ("kind", "served", "settings")
+
+    def __init__(self, kind: str, served: Served, settings: Settings) -> None:
+        self.kind = kind
+        self.served = served
+        self.settings = settings
+
+    def submit(self, headers: Headers, body: bytes, on_done: Callable[[Job], None]) -> Job:
+        """The job that answers the request, on its way. Raises RequestRefused(503) when too much waits."""
+        served, settings = self.served, self.settings
+        content = Body(body, headers.get(b"content-encoding", b"").lower(), settings.max_body_bytes)
+        work: Work
+        if self.kind == "infer":
+            work = InferWork(served.model, content, headers.get(JSON_LENGTH), settings.max_rows)
+        else:
+            content_type = headers.get(b"content-type", b"").decode("latin-1")
+            loaded = served.loaded
+            work = PredictWork(
+                served.model, loaded.roles, loaded.user_code, content, content_type, max_rows=settings.max_rows
+            )
+        accepted = headers.get(b"accept-encoding")
+        if accepted and (encoding := chosen_encoding(accepted)):
+            work = CompressedAnswer(work, encoding)
+        job = Job(work, on_done, endpoint=self.kind, size_bytes=len(body), timeout_s=settings.request_timeout_s)
+        served.scheduler.submit(job)
+        return job
+
+
+def answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, without its length."""
+    headers = [(b"content-type", answer.content_type)]
+    if answer.json_length is not None:
+        headers.append((JSON_LENGTH, b"%d" % answer.json_length))
+    if answer.encoding is not None:
+        headers.append((b"content-encoding", answer.encoding))
+    return headers

@@ -1,0 +1,246 @@
+"""The hot path: inference requests go from the HTTP parser to the scheduler, past ASGI, routing and tasks.
+
+A subclass of uvicorn's own protocol. It takes a request over only when nothing about it is special: a POST to a path of
+an endpoint, over HTTP/1.1, with a Content-Length within the limit, and neither Expect nor Upgrade. Every other request,
+and everything that is not a request, stays uvicorn's; `HOT_PATH=off` leaves it all of them. uvicorn is pinned, because
+this rests on how it cuts its work: https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import Event, TimerHandle
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from model_service.access_log import AccessLog, choose_request_id
+from model_service.endpoints import Endpoint, answer_headers
+from model_service.errors import RequestRefused, as_refused
+from model_service.scheduling.job import Job
+from model_service.serving import Serving
+
+SPECIAL = frozenset((b"expect", b"upgrade", b"transfer-encoding"))
+NOBODY_WAITS = Event()  # uvicorn sets it to wake the application of a cycle; a hot one has none
+
+
+def hot_protocol(serving: Serving, log: AccessLog) -> type[HttpToolsProtocol]:
+    """The protocol class for uvicorn's configuration, which makes an object of it for each connection."""
+
+    class BoundHotProtocol(HotProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.serving = serving
+            self.log = log
+
+    return BoundHotProtocol
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    serving: Serving
+    log: AccessLog
+    turn: HotCycle | None = None  # the hot request that is being answered
+    is_within_message = False
+    stall: TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.stall is not None:
+            self.stall.cancel()
+            self.stall = None
+        if self.is_within_message and not self.flow.read_paused:
+            # uvicorn itself would wait for the rest of a request for ever.
+            self.stall = self.loop.call_later(self.serving.settings.read_timeout_s, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        self.is_within_message = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        endpoint, headers = self._hot_endpoint()
+        if endpoint is None:
+            super().on_headers_complete()
+            return
+        previous, self.cycle = self.cycle, HotCycle(self, endpoint, headers)  # type: ignore[assignment]
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # as uvicorn does: pipelined requests wait for their turn
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        if isinstance(self.cycle, HotCycle):
+            self.cycle.on_body(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.is_within_message = False
+        if isinstance(self.cycle, HotCycle):
+            self.cycle.on_message_complete()
+        else:
+            super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.stall is not None:
+            self.stall.cancel()
+        for cycle in (self.turn, self.cycle, *(cycle for cycle, _ in self.pipeline)):
+            if isinstance(cycle, HotCycle):
+                cycle.on_connection_lost()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if isinstance(cycle, HotCycle):
+            self.turn = cycle
+            cycle.start()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _hot_endpoint(self) -> tuple[Endpoint | None, dict[bytes, bytes]]:
+        endpoint = self.serving.models.endpoints.get(self.url)
+        if endpoint is None or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None, {}
+        headers = dict(self.headers)
+        length = headers.get(b"content-length", b"")
+        if not length.isdigit() or int(length) > self.serving.settings.max_body_bytes or SPECIAL & headers.keys():
+            return None, {}
+        return endpoint, headers
+
+
+class HotCycle:
+    """One request and its answer; what uvicorn's protocol knows of a cycle, and no application."""
+
+    __slots__ = (
+        "_chunks",
+        "_endpoint",
+        "_headers",
+        "_is_first",
+        "_job",
+        "_path",
+        "_protocol",
+        "_refused",
+        "_request_id",
+        "_started",
+        "disconnected",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "response_complete",
+    )
+
+    def __init__(self, protocol: HotProtocol, endpoint: Endpoint, headers: dict[bytes, bytes]) -> None:
+        self._protocol = protocol
+        self._endpoint = endpoint
+        self._headers = headers
+        self._path = protocol.url
+        self._request_id = choose_request_id(headers)
+        self._started = time.perf_counter()
+        self._chunks: list[bytes] = []
+        self._job: Job | None = None
+        self._refused: RequestRefused | None = None
+        self._is_first = False  # of the connection's requests, so that it may answer
+        self.disconnected = False
+        self.response_complete = False
+        self.more_body = True
+        self.keep_alive = protocol.parser.should_keep_alive()
+        self.message_event = NOBODY_WAITS
+        try:  # before a byte of the body is kept
+            endpoint.served.scheduler.refuse_if_full(int(headers[b"content-length"]))
+        except RequestRefused as refused:
+            self._refused = refused
+
+    def start(self) -> None:
+        """It is this request's turn on its connection."""
+        self._is_first = True
+        if not self.more_body:
+            self._submit()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body; of a refused request there is nothing to keep."""
+        if self._refused is None:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self.more_body = False
+        if self._is_first:
+            self._submit()
+
+    def on_connection_lost(self) -> None:
+        """The caller has gone: so goes its work."""
+        if self.response_complete or self.disconnected:
+            return
+        self.disconnected = True
+        if self._job is not None:
+            self._job.give_up()
+        self._log(499)
+
+    def _submit(self) -> None:
+        if self._refused is not None:
+            self._answer_error(self._refused)
+            return
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        try:
+            self._job = self._endpoint.submit(self._headers, body, self._on_done)
+        except RequestRefused as refused:
+            self._answer_error(refused)
+
+    def _on_done(self, job: Job) -> None:
+        if self.disconnected:
+            return
+        if job.answer is None:
+            self._answer_error(job.error or RuntimeError("a job ended without an answer"))
+        else:
+            self._send(200, answer_headers(job.answer), job.answer.body)
+
+    def _answer_error(self, error: Exception) -> None:
+        told = as_refused(error, self._request_id)
+        headers = [(b"content-type", b"application/json")]
+        if told.retry_after_s:
+            headers.append((b"retry-after", b"%d" % told.retry_after_s))
+        self._send(told.status, headers, orjson.dumps({"error": told.message}))
+
+    def _send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        protocol = self._protocol
+        if protocol.serving.is_draining:
+            self.keep_alive = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*protocol.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"content-length: %d\r\nx-request-id: %s\r\n" % (len(body), self._request_id.encode()),)
+        parts += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
+        protocol.transport.write(b"".join(parts))
+        self._log(status)
+        if protocol.flow.write_paused:  # the caller reads slower than it asks: its next request waits
+            task = protocol.loop.create_task(self._complete_when_sent())
+            protocol.tasks.add(task)
+            task.add_done_callback(protocol.tasks.discard)
+        else:
+            self._complete()
+
+    async def _complete_when_sent(self) -> None:
+        await self._protocol.flow.drain()
+        self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self._protocol.transport.close()
+        self._protocol.on_response_complete()
+
+    def _log(self, status: int) -> None:
+        self._protocol.log.write(
+            request_id=self._request_id,
+            method="POST",
+            path=self._path.decode("ascii"),
+            status=status,
+            started=self._started,
+            headers=self._headers,
+            served=self._endpoint.served,
+        )

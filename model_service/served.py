@@ -1,0 +1,24 @@
+"""A model that is served: what was loaded, the scheduler that runs it, and what is counted of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_service.loading import Loaded
+from model_service.metrics import ModelStats
+from model_service.model import Model
+from model_service.scheduling.scheduler import Scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version of one model."""
+
+    loaded: Loaded
+    scheduler: Scheduler
+    stats: ModelStats
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.loaded.model
