@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import re
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from random import getrandbits
 from typing import Any
 
 import orjson
@@ -42,7 +43,7 @@ class AccessLog:
         self._is_on = serving.settings.access_log != "off"
         self._is_all = serving.settings.access_log == "all"
         self._is_debug = serving.settings.log_level == "debug"
-        self._waits_for_flush = False
+        self._lines: list[bytes] = []
 
     def write(
         self,
@@ -79,14 +80,15 @@ class AccessLog:
         if traceparent and (trace := TRACEPARENT.fullmatch(traceparent)):
             line["trace_id"] = trace[1].decode()
             line["parent_id"] = trace[2].decode()
-        sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
-        if not self._waits_for_flush:
-            self._waits_for_flush = True
-            asyncio.get_running_loop().call_later(FLUSH_S, self._flush)
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
-    def _flush(self) -> None:
-        self._waits_for_flush = False
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        sys.stdout.buffer.write(b"".join(self._lines))
         sys.stdout.buffer.flush()
+        self._lines.clear()
 
 
 class LogRequests:
@@ -179,8 +181,14 @@ def choose_request_id(headers: Mapping[bytes, bytes]) -> str:
         value = headers.get(name)
         if value and REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return os.urandom(8).hex()
+    return f"{getrandbits(64):016x}"
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_second(second)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

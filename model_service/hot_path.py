@@ -9,16 +9,17 @@ this rests on how it cuts its work: https://github.com/encode/uvicorn/blob/main/
 from __future__ import annotations
 
 import time
-from asyncio import Event, TimerHandle
+from asyncio import Event
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from model_service.access_log import AccessLog, choose_request_id
 from model_service.endpoints import Endpoint, answer_headers
 from model_service.errors import RequestRefused, as_refused
+from model_service.patience import PatientProtocol
 from model_service.scheduling.job import Job
 from model_service.serving import Serving
 
@@ -26,39 +27,18 @@ SPECIAL = frozenset((b"expect", b"upgrade", b"transfer-encoding"))
 NOBODY_WAITS = Event()  # uvicorn sets it to wake the application of a cycle; a hot one has none
 
 
-def hot_protocol(serving: Serving, log: AccessLog) -> type[HttpToolsProtocol]:
+def hot_protocol(serving: Serving, log: AccessLog) -> type[PatientProtocol]:
     """The protocol class for uvicorn's configuration, which makes an object of it for each connection."""
-
-    class BoundHotProtocol(HotProtocol):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.serving = serving
-            self.log = log
-
-    return BoundHotProtocol
+    bound = {"serving": serving, "log": log, "read_timeout_s": serving.settings.read_timeout_s}
+    return type("BoundHotProtocol", (HotProtocol,), bound)
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(PatientProtocol):
     """One connection."""
 
     serving: Serving
     log: AccessLog
     turn: HotCycle | None = None  # the hot request that is being answered
-    is_within_message = False
-    stall: TimerHandle | None = None
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.stall is not None:
-            self.stall.cancel()
-            self.stall = None
-        if self.is_within_message and not self.flow.read_paused:
-            # uvicorn itself would wait for the rest of a request for ever.
-            self.stall = self.loop.call_later(self.serving.settings.read_timeout_s, self.transport.abort)
-
-    def on_message_begin(self) -> None:
-        self.is_within_message = True
-        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         endpoint, headers = self._hot_endpoint()
@@ -79,15 +59,11 @@ class HotProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.is_within_message = False
+        super().on_message_complete()
         if isinstance(self.cycle, HotCycle):
             self.cycle.on_message_complete()
-        else:
-            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.stall is not None:
-            self.stall.cancel()
         for cycle in (self.turn, self.cycle, *(cycle for cycle, _ in self.pipeline)):
             if isinstance(cycle, HotCycle):
                 cycle.on_connection_lost()

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from model_service.access_log import AccessLog, fields
 from model_service.app import create_admin_app, create_app
 from model_service.errors import StartRefused
 from model_service.hot_path import hot_protocol
+from model_service.patience import patient_protocol
 from model_service.serving import Serving
 from model_service.settings import Settings
 
@@ -48,10 +48,11 @@ async def run(settings: Settings) -> None:
     serving = Serving(settings)
     sockets = [_listen(settings.bind_host, settings.port), _listen(settings.bind_host, settings.admin_port)]
     log = AccessLog(serving)
-    http = hot_protocol(serving, log) if settings.hot_path == "on" else HttpToolsProtocol
+    patient = patient_protocol(settings.read_timeout_s)
+    http = hot_protocol(serving, log) if settings.hot_path == "on" else patient
     servers = [
         _server(create_app(serving, log), settings, http),
-        _server(create_admin_app(serving), settings, HttpToolsProtocol),
+        _server(create_admin_app(serving), settings, patient),
     ]
     stopping = _stopping_event()
     if settings.exit_with_fd >= 0:
@@ -64,6 +65,7 @@ async def run(settings: Settings) -> None:
     for server in servers:
         server.should_exit = True
     await asyncio.gather(*running)
+    log.flush()
     logger.info("stopped")
 
 

@@ -118,6 +118,11 @@ class Service:
     def metrics(self) -> str:
         return send(self.ports["admin_port"], "GET", "/metrics").body.decode()
 
+    def metrics_value(self, name: str) -> float:
+        """The first sample of a metric, whatever its labels."""
+        lines = (line for line in self.metrics().splitlines() if line.startswith((name + "{", name + " ")))
+        return float(next(lines).rsplit(" ", 1)[1])
+
     def log(self) -> list[dict[str, Any]]:
         """Every complete line of the log."""
         return [json.loads(line) for line in self.log_path.read_bytes().splitlines(True) if line.endswith(b"\n")]
@@ -238,13 +243,20 @@ def digits_manifest(tmp_path_factory: pytest.TempPathFactory, digits_rows: np.nd
     )
 
 
+@pytest.fixture(scope="session", params=["on", "off"], ids=["hot", "ordinary"])
+def hot_path(request: pytest.FixtureRequest) -> str:
+    """What is promised holds on the hot path and on the ordinary one."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def digits(launch: Launch, digits_manifest: Path) -> Service:
+def digits(launch: Launch, digits_manifest: Path, hot_path: str) -> Service:
     """The digits model, served."""
-    return launch(digits_manifest, MAX_ROWS="100", MAX_BODY_BYTES="200000").wait_ready()
+    return launch(digits_manifest, MAX_ROWS="100", MAX_BODY_BYTES="200000", HOT_PATH=hot_path).wait_ready()
 
 
 @pytest.fixture(scope="session")
-def adder(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Service:
+def adder(launch: Launch, tmp_path_factory: pytest.TempPathFactory, hot_path: str) -> Service:
     """The model with two inputs, served."""
-    return launch(write_manifest(tmp_path_factory.mktemp("adder"), addition(), name="adder")).wait_ready()
+    manifest = write_manifest(tmp_path_factory.mktemp("adder"), addition(), name="adder")
+    return launch(manifest, HOT_PATH=hot_path).wait_ready()
