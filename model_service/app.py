@@ -4,30 +4,24 @@ own clients send no Content-Type."""
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from model_service import protocol
-from model_service.access_log import REQUEST_ID_KEY, SERVED_KEY, AccessLog, LogRequests
+from model_service.access_log import SERVED_KEY, AccessLog, LogRequests
+from model_service.authorization import RequireKey
 from model_service.docs_page import add_docs_page
 from model_service.endpoints import Endpoint, answer_headers
-from model_service.errors import RequestRefused, as_refused
+from model_service.error_answers import add_error_answers
+from model_service.errors import RequestRefused
 from model_service.openapi import describe
 from model_service.scheduling.job import Answer
 from model_service.served import Served
 from model_service.serving import Serving
-
-# No standard has a status for it; nobody receives this one, but the log has it, in nginx's number.
-CLIENT_CLOSED_REQUEST = 499
-
-logger = logging.getLogger(__name__)
+from model_service.statistics import configuration, statistics
 
 
 def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
@@ -44,19 +38,8 @@ def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     add_docs_page(app)
     add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]
-    return LogRequests(app, serving, log)
-
-
-def create_admin_app(serving: Serving) -> ASGIApp:
-    """The application on ADMIN_PORT, which no target group exposes."""
-    app = FastAPI(openapi_url=None, redirect_slashes=False)
-    add_error_answers(app)
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return app
+    guarded = RequireKey(app, serving.api_keys, "infer") if serving.api_keys else app
+    return LogRequests(guarded, serving, log)
 
 
 def _add_health(app: FastAPI, serving: Serving) -> None:
@@ -79,6 +62,10 @@ def _add_metadata(app: FastAPI, serving: Serving) -> None:
     async def server_metadata() -> Response:
         return JSONResponse(protocol.SERVER_METADATA)
 
+    @app.get("/v2/models/stats")
+    async def all_statistics() -> Response:
+        return JSONResponse(statistics(serving.models.all))
+
     @app.get("/v2/models/{model}")
     @app.get("/v2/models/{model}/versions/{version}")
     async def model_metadata(request: Request) -> Response:
@@ -92,6 +79,16 @@ def _add_metadata(app: FastAPI, serving: Serving) -> None:
         if serving.is_ready:
             return JSONResponse({"name": name, "ready": True})
         return JSONResponse({"name": name, "ready": False, "error": serving.not_ready_reason}, 503)
+
+    @app.get("/v2/models/{model}/stats")
+    @app.get("/v2/models/{model}/versions/{version}/stats")
+    async def model_statistics(request: Request) -> Response:
+        return JSONResponse(statistics([_asked_for(request, serving)]))
+
+    @app.get("/v2/models/{model}/config")
+    @app.get("/v2/models/{model}/versions/{version}/config")
+    async def model_configuration(request: Request) -> Response:
+        return JSONResponse(configuration(_asked_for(request, serving)))
 
 
 def _add_inference(app: FastAPI, serving: Serving) -> None:
@@ -163,34 +160,3 @@ async def _body(request: Request, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise too_large
     return bytes(body)
-
-
-def add_error_answers(app: FastAPI) -> None:
-    """FastAPI's own errors are {"detail": ...}, which the protocol's clients cannot read."""
-
-    @app.exception_handler(RequestRefused)
-    async def refused(request: Request, error: RequestRefused) -> Response:
-        told = as_refused(error, request.scope.get(REQUEST_ID_KEY))
-        headers = {"retry-after": str(told.retry_after_s)} if told.retry_after_s else None
-        return _error(told.status, told.message, headers)
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        words = {404: f"no such path: {request.url.path}", 405: f"{request.method} is not allowed here"}
-        return _error(error.status_code, words.get(error.status_code, str(error.detail)), error.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return _error(CLIENT_CLOSED_REQUEST, "the caller has gone")
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _error(422, "; ".join(str(fault["msg"]) for fault in error.errors()))
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        return _error(500, "internal error; the log has the cause under this answer's X-Request-Id")
-
-
-def _error(status: int, message: str, headers: Any = None) -> Response:
-    return JSONResponse({"error": message}, status, headers=headers)

@@ -1,9 +1,10 @@
 """The hot path: inference requests go from the HTTP parser to the scheduler, past ASGI, routing and tasks.
 
 A subclass of uvicorn's own protocol. It takes a request over only when nothing about it is special: a POST to a path of
-an endpoint, over HTTP/1.1, with a Content-Length within the limit, and neither Expect nor Upgrade. Every other request,
-and everything that is not a request, stays uvicorn's; `HOT_PATH=off` leaves it all of them. uvicorn is pinned, because
-this rests on how it cuts its work: https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
+an endpoint, over HTTP/1.1, with a Content-Length within the limit, a good API key where one is needed, and no Expect
+or Upgrade. Every other, and all that is no request, stays uvicorn's; `HOT_PATH=off` leaves it everything. uvicorn is
+pinned, because this rests on how it cuts its work:
+https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class HotProtocol(PatientProtocol):
         length = headers.get(b"content-length", b"")
         if not length.isdigit() or int(length) > self.serving.settings.max_body_bytes or SPECIAL & headers.keys():
             return None, {}
-        return endpoint, headers
+        keys = self.serving.api_keys
+        return (None if keys and not keys.holder(headers, "infer") else endpoint), headers
 
 
 class HotCycle:

@@ -20,7 +20,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from model_service.access_log import AccessLog, fields
-from model_service.app import create_admin_app, create_app
+from model_service.admin_app import create_admin_app
+from model_service.app import create_app
 from model_service.errors import StartRefused
 from model_service.hot_path import hot_protocol
 from model_service.patience import patient_protocol
@@ -60,7 +61,9 @@ async def run(settings: Settings) -> None:
     running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
     port, admin_port = (sock.getsockname()[1] for sock in sockets)
     logger.info("listening on %s", settings.bind_host, extra=fields(port=port, admin_port=admin_port))
+    keys = asyncio.create_task(serving.reload_api_keys())
     await _load_and_wait(serving, stopping)
+    keys.cancel()
     await _drain(serving)
     for server in servers:
         server.should_exit = True

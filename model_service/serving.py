@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from model_service.api_keys import open_api_keys
 from model_service.errors import RequestRefused
 from model_service.loading import load, load_wide
 from model_service.metrics import Metrics
@@ -17,12 +18,15 @@ class Serving:
     """The state that the apps and the life cycle share."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises StartRefused if there are API keys to be asked for that cannot be read."""
         self.settings = settings
         self.metrics = Metrics()
         self.models = Models(settings, self.metrics)
+        self.api_keys = open_api_keys(settings)
         self.is_draining = False
         # A pool of its own: the end of the process must not wait for a load, as it does for asyncio's default one.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
 
     @property
     def is_ready(self) -> bool:
@@ -47,3 +51,9 @@ class Serving:
         wide = await loop.run_in_executor(self._loader, load_wide, loaded, self.settings)
         if wide:
             served.scheduler.widen(wide)
+
+    async def reload_api_keys(self) -> None:
+        """Read the API keys again, every now and then, for ever."""
+        while self.api_keys:
+            await asyncio.sleep(self.settings.api_keys_reload_s)
+            await asyncio.get_running_loop().run_in_executor(self._background, self.api_keys.reload)

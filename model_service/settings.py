@@ -15,6 +15,7 @@ DEVICES = ("cpu", "cuda")
 ACCESS_LOGS = ("all", "errors", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
+SECRET_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MIB = 1024 * 1024
 
@@ -29,6 +30,9 @@ class Settings:
     model_dir: Path = Path("/models")
     release_id: str = "local"
     device: str = "cpu"
+    api_keys_file: str = ""
+    api_keys_secret_arn: str = ""
+    api_keys_reload_s: float = 60.0
     bind_host: str = "0.0.0.0"  # noqa: S104 - the load balancer reaches the task by its own address
     port: int = 8080
     admin_port: int = 8081
@@ -64,6 +68,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             faults.append(f"{field.upper()}={text!r} {error}")
     faults += _missing(values, faults)
+    if {"api_keys_file", "api_keys_secret_arn"} <= values.keys():
+        faults.append("API_KEYS_FILE and API_KEYS_SECRET_ARN are both given; name one")
     if faults:
         raise StartRefused("the environment cannot be used: " + "; ".join(faults))
     return Settings(**values)
@@ -137,6 +143,9 @@ READERS: dict[str, Callable[[str], Any]] = {
     "model_dir": Path,
     "release_id": _matching(RELEASE_ID, "1 to 64 of the characters 0-9 A-Z a-z . _ -"),
     "device": _one_of(DEVICES),
+    "api_keys_file": str,
+    "api_keys_secret_arn": _matching(SECRET_ARN, "the ARN of a secret in Secrets Manager"),
+    "api_keys_reload_s": _number(float, 0.1, 86400),
     "bind_host": str,
     "port": _number(int, 0, 65535),
     "admin_port": _number(int, 0, 65535),

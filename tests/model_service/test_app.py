@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from model_service.app import add_error_answers
+from model_service.error_answers import add_error_answers
 from tests.model_service.conftest import Launch, Service, addition, send, write_manifest
 
 ROW = [0.0] * 64
