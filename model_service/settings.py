@@ -50,6 +50,7 @@ class Settings:
     request_timeout_s: float = 60.0
     read_timeout_s: float = 30.0
     max_model_bytes: int = 10 * 1024 * MIB
+    download_connections: int = 4
     exit_with_fd: int = -1
     access_log: str = "all"
     log_level: str = "info"
@@ -163,6 +164,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "hot_path": _one_of(("on", "off")),
     "request_timeout_s": _number(float, 0.001, 86400),
     "read_timeout_s": _number(float, 0.1, 86400),
+    "download_connections": _number(int, 1, 64),
     "exit_with_fd": _number(int, 0, 2**20),
     "access_log": _one_of(ACCESS_LOGS),
     "log_level": _one_of(LOG_LEVELS),

@@ -56,7 +56,8 @@ MAY_IMPORT = {
         "uvicorn",
         "uvloop",
     },
-    "model_service.store": {"model_service", "boto3", "botocore"},
+    "model_service.store": {"model_service"},
+    "model_service.store.aws": {"model_service", "boto3", "botocore", "urllib3"},
     "rehearsal": {
         "rehearsal",
         "moto",
