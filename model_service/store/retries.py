@@ -36,12 +36,12 @@ class Retries:
         longest_s = min(self._transfer.first_backoff_s * 2 ** (self._failures - 1), LONGEST_BACKOFF_S)
         pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311 - so that many tasks do not come back at once
         logger.warning(
-            "%s broke at byte %d: %s; attempt %d of %d in %.1f s",
+            "attempt %d of %d to read %s failed at byte %d: %s; the next one in %.1f s",
+            self._failures,
+            self._transfer.attempts,
             self._what,
             position,
             error,
-            self._failures + 1,
-            self._transfer.attempts,
             pause_s,
         )
         if self._stopped.wait(pause_s):
