@@ -19,6 +19,7 @@ from model_service.predict import Roles, find_roles
 from model_service.scheduling.calibrate import calibrate, first_row, made_up_rows
 from model_service.scheduling.plan import Plan
 from model_service.settings import Settings
+from model_service.slow_start import told
 from model_service.store import StoredModel, fetch
 from model_service.tensors import Array, TensorSpec, check_inputs
 from model_service.user_code import UserCode, call_startup, load_user_code
@@ -47,16 +48,21 @@ class Loaded:
 def load(settings: Settings, working_directory: Path) -> Loaded:
     """The model that the settings name, loaded and warm. Raises StartRefused."""
     started = time.perf_counter()
-    stored = fetch(settings)
+    with told("the fetch of the model"):
+        stored = fetch(settings)
     fetched = time.perf_counter()
     manifest = stored.manifest
-    model = _load(stored, settings)
+    with told("the load of the model"):
+        model = _load(stored, settings)
     roles = find_roles(manifest.predict, model)
-    user_code = load_user_code(working_directory)
-    call_startup(user_code)
+    with told("the import of service.py"):
+        user_code = load_user_code(working_directory)
+    with told("service.py startup()"):
+        call_startup(user_code)
     golden = golden_rows(stored.golden_path, model) if stored.golden_path else None
     rows = golden or made_up_rows(model)
-    plan = _warm_up(model, rows, manifest.batching or Batching(), settings, user_code, is_golden=golden is not None)
+    with told("the model's first run"):
+        plan = _warm_up(model, rows, manifest.batching or Batching(), settings, user_code, is_golden=golden is not None)
     logger.info(
         "model %s version %s is ready: fetched in %.0f ms, loaded and warmed up in %.0f ms; %s",
         model.name,
