@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from model_service.authorization import RequireKey
@@ -20,4 +20,27 @@ def create_admin_app(serving: Serving) -> ASGIApp:
     async def metrics() -> Response:
         return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.post("/v2/repository/index")
+    async def index() -> Response:
+        return JSONResponse(await serving.control.index())
+
+    if serving.settings.model_control == "explicit":
+        _add_load_and_unload(app, serving)
     return RequireKey(app, serving.api_keys, "admin") if serving.api_keys else app
+
+
+def _add_load_and_unload(app: FastAPI, serving: Serving) -> None:
+    """Triton's model repository extension, for MODEL_CONTROL=explicit.
+
+    https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_model_repository.html
+    """
+
+    @app.post("/v2/repository/models/{model}/load")
+    async def load(model: str) -> Response:
+        await serving.control.load(model)
+        return Response()
+
+    @app.post("/v2/repository/models/{model}/unload")
+    async def unload(model: str) -> Response:
+        await serving.control.unload(model)
+        return Response()

@@ -79,7 +79,10 @@ async def _load_and_wait(serving: Serving, stopping: asyncio.Event) -> None:
     await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
         loading.result()
+        polling = asyncio.create_task(serving.control.poll()) if serving.settings.model_control == "poll" else None
         await stop
+        if polling:
+            polling.cancel()
 
 
 async def _drain(serving: Serving) -> None:

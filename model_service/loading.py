@@ -7,18 +7,19 @@ import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from model_service.cpus import available_cpus
 from model_service.errors import RequestRefused, StartRefused
 from model_service.manifest import Batching, Manifest
-from model_service.memory import available_memory_bytes
+from model_service.memory import available_memory_bytes, free_memory_bytes
 from model_service.model import Model, load_model
 from model_service.predict import Roles, find_roles
 from model_service.scheduling.calibrate import calibrate, first_row, made_up_rows
 from model_service.scheduling.plan import Plan
-from model_service.settings import Settings
+from model_service.settings import MIB, Settings
 from model_service.slow_start import told
 from model_service.store import StoredModel, fetch
 from model_service.tensors import Array, TensorSpec, check_inputs
@@ -28,6 +29,15 @@ WIDE_FROM_S = 0.005  # a run shorter than this is not worth several threads
 WIDE_PAYS_BELOW = 0.8
 WIDE_MEMORY_SHARE = 0.25  # of all memory, for the second copy of the weights
 COPIES = 3  # what a session takes in memory of its file's size, at most
+
+
+class Models(Protocol):
+    """What loading must know of the models that are served."""
+
+    def __len__(self) -> int: ...
+
+    def has(self, name: str, version: str) -> bool: ...
+
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +55,32 @@ class Loaded:
     row: dict[str, Array]
 
 
-def load(settings: Settings, working_directory: Path) -> Loaded:
-    """The model that the settings name, loaded and warm. Raises StartRefused."""
+def prepare_user_code(directory: Path) -> UserCode:
+    """The user's code in `directory`, started. Raises StartRefused."""
+    with told("the import of service.py"):
+        user_code = load_user_code(directory)
+    with told("service.py startup()"):
+        call_startup(user_code)
+    return user_code
+
+
+def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | None:
+    """The model that the settings name, loaded and warm; None if `models` has this very version already.
+
+    Raises StartRefused. Beside models that are served there must be memory for it twice.
+    """
     started = time.perf_counter()
     with told("the fetch of the model"):
         stored = fetch(settings)
     fetched = time.perf_counter()
     manifest = stored.manifest
+    if models.has(manifest.name, stored.version):
+        return None
+    if len(models):
+        _require_memory(sum(file.size_bytes for file in manifest.files) * 2)
     with told("the load of the model"):
         model = _load(stored, settings)
     roles = find_roles(manifest.predict, model)
-    with told("the import of service.py"):
-        user_code = load_user_code(working_directory)
-    with told("service.py startup()"):
-        call_startup(user_code)
     golden = golden_rows(stored.golden_path, model) if stored.golden_path else None
     rows = golden or made_up_rows(model)
     with told("the model's first run"):
@@ -99,6 +121,14 @@ def load_wide(loaded: Loaded, settings: Settings) -> Model | None:
         "kept" if pays else "not kept",
     )
     return wide if pays or settings.wide_path == "on" else None
+
+
+def _require_memory(wanted_bytes: int) -> None:
+    free_bytes = free_memory_bytes()
+    if wanted_bytes > free_bytes:
+        raise StartRefused(
+            f"beside what is served the model needs about {wanted_bytes // MIB} MiB; {free_bytes // MIB} MiB are free"
+        )
 
 
 def golden_rows(path: Path, model: Model) -> dict[str, Array]:

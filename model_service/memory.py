@@ -8,9 +8,33 @@ from pathlib import Path
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and version 1
 
+USAGE_FILES = (
+    ("memory.max", "memory.current", ("memory.stat", "inactive_file")),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        ("memory/memory.stat", "total_inactive_file"),
+    ),
+)
+
 
 def available_memory_bytes(cgroup_root: Path = CGROUP_ROOT) -> int:
     """The smaller of the limit and the machine's memory: https://docs.kernel.org/admin-guide/cgroup-v2.html"""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [text for file in FILES if (path := cgroup_root / file).is_file() and (text := path.read_text().strip())]
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def free_memory_bytes(cgroup_root: Path = CGROUP_ROOT) -> int:
+    """What could be taken without swapping or being killed: the page cache does not count as taken.
+
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files
+    """
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    machine = int(meminfo["MemAvailable"].split()[0]) * 1024
+    for limit, current, inactive in USAGE_FILES:
+        if (cgroup_root / current).is_file() and (text := (cgroup_root / limit).read_text().strip()).isdigit():
+            stat = dict(line.split() for line in (cgroup_root / inactive[0]).read_text().splitlines())
+            taken = int((cgroup_root / current).read_text()) - int(stat[inactive[1]])
+            return min(machine, int(text) - taken)
+    return machine

@@ -28,6 +28,10 @@ class Models:
     def __len__(self) -> int:
         return len(self._versions)
 
+    def has(self, name: str, version: str) -> bool:
+        """Whether this very version is served."""
+        return version in self._versions.get(name, {})
+
     @property
     def all(self) -> list[Served]:
         """Every version of every model, the newest of a model last."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from model_service.api_keys import open_api_keys
+from model_service.control import ModelControl, in_thread
 from model_service.errors import RequestRefused
-from model_service.loading import load, load_wide
+from model_service.loading import prepare_user_code
 from model_service.metrics import Metrics
 from model_service.models import Models
 from model_service.settings import Settings
@@ -22,16 +22,15 @@ class Serving:
         self.settings = settings
         self.metrics = Metrics()
         self.models = Models(settings, self.metrics)
+        self.control = ModelControl(settings, self.models)
         self.api_keys = open_api_keys(settings)
         self.is_draining = False
-        # A pool of its own: the end of the process must not wait for a load, as it does for asyncio's default one.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
+        self.is_loaded = False
 
     @property
     def is_ready(self) -> bool:
         """Whether the load balancer should send requests here."""
-        return len(self.models) > 0 and not self.is_draining
+        return self.is_loaded and not self.is_draining
 
     @property
     def not_ready_reason(self) -> str:
@@ -39,21 +38,17 @@ class Serving:
         return "the service is stopping" if self.is_draining else "the model is still loading"
 
     def refuse_if_loading(self) -> None:
-        """Raise RequestRefused(503) before there is a model; while the service drains there still is one."""
-        if not len(self.models):
+        """Raise RequestRefused(503) before all is loaded; while the service drains it is answered."""
+        if not self.is_loaded:
             raise RequestRefused(503, self.not_ready_reason, retry_after_s=1)
 
     async def load(self, working_directory: Path) -> None:
-        """Load the model in a thread, and be ready afterwards. Raises StartRefused."""
-        loop = asyncio.get_running_loop()
-        loaded = await loop.run_in_executor(self._loader, load, self.settings, working_directory)
-        served = self.models.serve(loaded)
-        wide = await loop.run_in_executor(self._loader, load_wide, loaded, self.settings)
-        if wide:
-            served.scheduler.widen(wide)
+        """Load what is to be served, and be ready afterwards. Raises StartRefused."""
+        await self.control.start(await in_thread(prepare_user_code, working_directory))
+        self.is_loaded = True
 
     async def reload_api_keys(self) -> None:
         """Read the API keys again, every now and then, for ever."""
         while self.api_keys:
             await asyncio.sleep(self.settings.api_keys_reload_s)
-            await asyncio.get_running_loop().run_in_executor(self._background, self.api_keys.reload)
+            await in_thread(self.api_keys.reload)

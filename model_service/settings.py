@@ -13,6 +13,7 @@ from model_service.errors import StartRefused
 
 DEVICES = ("cpu", "cuda")
 ACCESS_LOGS = ("all", "errors", "off")
+MODEL_CONTROLS = ("none", "poll", "explicit")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 SECRET_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+")
@@ -24,9 +25,15 @@ MIB = 1024 * 1024
 class Settings:
     """What docs/reference/model-service.md lists; a field is its variable in lower case."""
 
-    model_manifest_uri: str
+    model_manifest_uri: str = ""
     model_manifest_version_id: str = ""
     model_manifest_sha256: str = ""
+    model_repository_uri: str = ""
+    model_control: str = "none"
+    model_poll_s: float = 15.0
+    load_models: str = ""
+    keep_versions: int = 1
+    load_timeout_s: float = 600.0
     model_dir: Path = Path("/models")
     release_id: str = "local"
     device: str = "cpu"
@@ -77,23 +84,23 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _missing(values: Mapping[str, Any], faults: list[str]) -> list[str]:
-    """A manifest in S3 is only taken with the version and digest that pin it."""
-    uri = values.get("model_manifest_uri", "")
-    if not uri:
-        return (
-            []
-            if any(fault.startswith("MODEL_MANIFEST_URI=") for fault in faults)
-            else ["MODEL_MANIFEST_URI is missing"]
-        )
-    if not uri.startswith("s3://"):
+    """One model is pinned, or a repository is followed; a manifest in S3 is only taken with the version and digest that
+    pin it."""
+    uri, said = values.get("model_manifest_uri", ""), " ".join(faults)
+    if "MODEL_MANIFEST_URI=" in said or "MODEL_REPOSITORY_URI=" in said:
         return []
-    pins = ("model_manifest_version_id", "model_manifest_sha256")
-    said = " ".join(faults)
-    return [
-        f"{pin.upper()} is missing (an s3:// manifest must be pinned)"
-        for pin in pins
-        if pin not in values and pin.upper() not in said
-    ]
+    if "model_repository_uri" in values:
+        return ["MODEL_MANIFEST_URI and MODEL_REPOSITORY_URI are both given; name one"] if uri else []
+    if not uri:
+        return ["MODEL_MANIFEST_URI is missing"]
+    found = []
+    if values.get("model_control", "none") != "none":
+        found.append(f"MODEL_CONTROL={values['model_control']} needs MODEL_REPOSITORY_URI: a manifest is pinned")
+    if uri.startswith("s3://"):
+        pins = ("model_manifest_version_id", "model_manifest_sha256")
+        missing = [pin.upper() for pin in pins if pin not in values and pin.upper() not in said]
+        found += [f"{pin} is missing (an s3:// manifest must be pinned)" for pin in missing]
+    return found
 
 
 def _uri(text: str) -> str:
@@ -141,6 +148,12 @@ READERS: dict[str, Callable[[str], Any]] = {
     "model_manifest_uri": _uri,
     "model_manifest_version_id": str,
     "model_manifest_sha256": _matching(SHA256, "a sha256 in 64 lower-case hex digits"),
+    "model_repository_uri": _uri,
+    "model_control": _one_of(MODEL_CONTROLS),
+    "model_poll_s": _number(float, 0.1, 86400),
+    "load_models": str,
+    "keep_versions": _number(int, 1, 100),
+    "load_timeout_s": _number(float, 0.1, 86400),
     "model_dir": Path,
     "release_id": _matching(RELEASE_ID, "1 to 64 of the characters 0-9 A-Z a-z . _ -"),
     "device": _one_of(DEVICES),

@@ -52,6 +52,7 @@ class Scheduler:
         self._pending: set[Job] = set()
         self._pending_bytes = 0
         self._others = 0.0
+        self._is_closed = False
         self._job_s = plan.run_s
         self._empty = asyncio.Event()
         self._empty.set()
@@ -89,7 +90,9 @@ class Scheduler:
         raise RequestRefused(503, why, retry_after_s=max(1, math.ceil(queued_s)))
 
     def submit(self, job: Job) -> None:
-        """Run `job` as soon as can be. Raises RequestRefused(503) when too much waits."""
+        """Run `job` as soon as can be. Raises RequestRefused: 503 when too much waits, 404 after drain()."""
+        if self._is_closed:
+            raise RequestRefused(404, "this version of the model is not served any more")
         self.refuse_if_full(job.size_bytes)
         others = len(self._pending)
         job.is_lone = others == 0 and self._others < LONE_BELOW
@@ -119,7 +122,8 @@ class Scheduler:
             job.run.terminate_if_unwanted()
 
     async def drain(self) -> None:
-        """Return when every job is done, and end the slots. Nothing may be submitted after this call."""
+        """Take no further job; return when every one is done, and end the slots."""
+        self._is_closed = True
         await self._empty.wait()
         for _ in self._slots:
             self._tokens.put(False)

@@ -1,0 +1,201 @@
+"""Which models are served, where that may change: from a repository, at the start, by polling, or when it is asked for.
+
+A new version is fetched, verified, loaded and warmed beside the old one, takes over in one step, and the old one is
+drained and freed. What fails leaves the old one serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from model_service.errors import RequestRefused, StartRefused
+from model_service.loading import Loaded, load, load_wide
+from model_service.models import Models
+from model_service.served import Served
+from model_service.settings import Settings
+from model_service.store.repository import Listed, list_repository
+from model_service.user_code import UserCode
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class ModelControl:
+    """Loads and unloads models; one change at a time."""
+
+    def __init__(self, settings: Settings, models: Models) -> None:
+        self._settings = settings
+        self._models = models
+        self._user_code = UserCode()
+        self._changing = asyncio.Lock()
+        self._marks: dict[str, str] = {}  # of what was tried last, whether it could be loaded or not
+        self._failures: dict[str, str] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def start(self, user_code: UserCode) -> None:
+        """Load what is to be there from the start. Raises StartRefused if any of it cannot be."""
+        self._user_code = user_code
+        settings = self._settings
+        if not settings.model_repository_uri:
+            await self._load(settings)
+            return
+        listed = await in_thread(list_repository, settings)
+        names = list(listed)
+        if settings.model_control == "explicit":
+            names = [name for name in settings.load_models.split(",") if name]
+        for name in names:
+            if name not in listed:
+                raise StartRefused(f"LOAD_MODELS names `{name}`; the repository has {', '.join(listed) or 'none'}")
+            self._marks[name] = listed[name].mark
+            await self._load(self._settings_for(name, listed[name]), name)
+
+    async def poll(self) -> None:
+        """Follow the repository, for ever."""
+        while True:
+            await asyncio.sleep(self._settings.model_poll_s)
+            try:
+                await self._follow(await in_thread(list_repository, self._settings))
+            except StartRefused as error:
+                logger.error("%s; what is served stays", error)
+
+    async def load(self, name: str) -> None:
+        """Load what the repository has under `name`. Raises RequestRefused(400) in Triton's words if that fails."""
+        try:
+            listed = (await in_thread(list_repository, self._settings)).get(name)
+            if listed is None:
+                raise StartRefused("the repository has no such model")
+            await self._change(name, listed)
+        except StartRefused as error:
+            raise RequestRefused(400, f"failed to load '{name}': {error}") from error
+
+    async def unload(self, name: str) -> None:
+        """Stop serving every version of `name`. Raises RequestRefused(404) if there is none."""
+        self._models.find(name)
+        async with self._changing:
+            self._marks.pop(name, None)
+            for version in self._models.versions(name):
+                await self._retire(self._models.find(name, version))
+        logger.info("model %s is unloaded", name)
+
+    async def index(self) -> list[dict[str, str]]:
+        """$repository_index_response: what is served, and what could be or failed.
+
+        https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_model_repository.html
+        """
+        entries = [
+            {"name": served.model.name, "version": served.model.version, "state": "READY", "reason": ""}
+            for served in self._models.all
+        ]
+        known = {entry["name"] for entry in entries}
+        listed = await in_thread(list_repository, self._settings) if self._settings.model_repository_uri else {}
+        for name in listed:
+            if name not in known:
+                reason = self._failures.get(name, "not loaded")
+                entries.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason})
+        return entries
+
+    async def _follow(self, listed: dict[str, Listed]) -> None:
+        for name, found in listed.items():
+            if self._marks.get(name) != found.mark:
+                try:
+                    await self._change(name, found)
+                except StartRefused as error:
+                    logger.error("model %s: %s; what is served stays", name, error)
+        for name in [name for name in self._marks if name not in listed]:
+            try:
+                await self.unload(name)
+            except RequestRefused:  # it was never served
+                self._marks.pop(name, None)
+
+    async def _change(self, name: str, listed: Listed) -> None:
+        async with self._changing:
+            self._marks[name] = listed.mark
+            try:
+                await self._load(self._settings_for(name, listed), name)
+            except StartRefused as error:
+                self._failures[name] = str(error)
+                raise
+            self._failures.pop(name, None)
+
+    async def _load(self, settings: Settings, name: str | None = None) -> None:
+        """Raises StartRefused."""
+        try:
+            loading = in_thread(load, settings, self._user_code, self._models)
+            loaded = await asyncio.wait_for(loading, settings.load_timeout_s)
+        except TimeoutError as error:
+            raise StartRefused(f"the model was not loaded within {settings.load_timeout_s:g} s") from error
+        if loaded is None:
+            return  # this very version is served already
+        if name is not None and loaded.model.name != name:
+            raise StartRefused(f"the manifest of `{name}` is that of a model called `{loaded.model.name}`")
+        served = self._models.serve(loaded)
+        keep = self._models.versions(loaded.model.name)[-settings.keep_versions :]
+        for version in self._models.versions(loaded.model.name):
+            if version not in keep:
+                await self._retire(self._models.find(loaded.model.name, version))
+        await self._widen(served, settings, loaded)
+
+    async def _widen(self, served: Served, settings: Settings, loaded: Loaded) -> None:
+        wide = await in_thread(load_wide, loaded, settings)
+        if wide:
+            served.scheduler.widen(wide)
+
+    async def _retire(self, served: Served) -> None:
+        """Answer what `served` has taken, then free its memory and its files."""
+        directory = served.loaded.stored.directory
+        await self._models.retire(served)
+        logger.info("model %s version %s is retired", served.model.name, served.model.version)
+        del served
+        await in_thread(_clean_up, directory)
+
+    def _settings_for(self, name: str, listed: Listed) -> Settings:
+        return replace(
+            self._settings,
+            model_manifest_uri=listed.uri,
+            model_manifest_version_id=listed.version_id,
+            model_manifest_sha256="",
+        )
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """The result of `function` in a thread of its own, which nobody waits for when the process ends or it takes too
+    long."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        try:
+            result, error = function(*arguments), None
+        except BaseException as raised:
+            result, error = None, raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    return await done
+
+
+def _clean_up(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: it keeps what was freed, else
+    if trim:
+        trim(0)

@@ -1,0 +1,214 @@
+"""Models that come and go while the service runs: polled, loaded and unloaded by request, several at once."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onnx import TensorProto, helper
+
+from tests.model_service.conftest import Launch, Reply, Service, graph, send, write_manifest
+
+FLOAT = TensorProto.FLOAT
+
+
+def scaled(factor: float) -> bytes:
+    """y = factor * x, row by row."""
+    nodes = [
+        helper.make_node("Constant", [], ["k"], value_float=float(factor)),
+        helper.make_node("Mul", ["x", "k"], ["y"]),
+    ]
+    return graph(nodes, {"x": (FLOAT, ["N"])}, {"y": (FLOAT, ["N"])})
+
+
+def put(repository: Path, name: str, factor: float) -> None:
+    """Put a model into the repository, its manifest last and at once, as `publish` and careful people do."""
+    made = write_manifest(repository / ".incoming" / name, scaled(factor), name=name)
+    target = repository / name
+    target.mkdir(parents=True, exist_ok=True)
+    model = target / f"scale-{factor}.onnx"
+    model.write_bytes(made.with_name("model.onnx").read_bytes())
+    manifest = json.loads(made.read_text())
+    manifest["files"][0]["name"] = model.name
+    temporary = target / "manifest.tmp"
+    temporary.write_text(json.dumps(manifest))
+    temporary.rename(target / "manifest.json")
+
+
+def ask(service: Service, name: str, version: str | None = None) -> Reply:
+    path = f"/v2/models/{name}" + (f"/versions/{version}" if version else "")
+    return service.post(f"{path}/infer", {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]})
+
+
+def answer(service: Service, name: str) -> Any:
+    reply = ask(service, name)
+    return reply.json["outputs"][0]["data"][0] if reply.status == 200 else reply.status
+
+
+def admin(service: Service, path: str, body: bytes = b"{}") -> Reply:
+    return send(service.ports["admin_port"], "POST", f"/v2/repository/{path}", body)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    put(tmp_path, "double", 2)
+    put(tmp_path, "triple", 3)
+    return tmp_path
+
+
+@pytest.fixture
+def polling(launch: Launch, repository: Path) -> Iterator[Service]:
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "poll", "MODEL_POLL_S": "0.1"}
+    service = launch("", **environment).wait_ready()
+    yield service
+    assert 0 == service.stop()
+
+
+@pytest.fixture
+def explicit(launch: Launch, repository: Path) -> Iterator[Service]:
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "double"}
+    service = launch("", **environment).wait_ready()
+    yield service
+    assert 0 == service.stop()
+
+
+def test_serves_all_models_of_a_repository(polling: Service) -> None:
+    """Every model of the repository has its paths; /predict asks the first."""
+    assert (2.0, 3.0) == (answer(polling, "double"), answer(polling, "triple"))
+    assert 2.0 == polling.post("/predict", {"input": 1}).json["prediction"]
+    assert 3.0 == polling.post("/v2/models/triple/predict", {"input": 1}).json["prediction"]
+    reply = ask(polling, "other")
+    assert (404, "unknown model `other`; this server has `double`, `triple`") == (reply.status, reply.json["error"])
+    assert {"double", "triple"} == {one["name"] for one in polling.get("/v2/models/stats").json["model_stats"]}
+
+
+def test_follows_the_repository(polling: Service, repository: Path) -> None:
+    """A changed manifest takes over, a new model appears, one whose manifest is removed goes."""
+    old = polling.get("/v2/models/double").json["versions"]
+    put(repository, "double", 20)
+    put(repository, "half", 0.5)
+    polling.wait_until(lambda: answer(polling, "double") == 20.0, "changed")
+    polling.wait_until(lambda: answer(polling, "half") == 0.5, "appeared")
+    assert old != polling.get("/v2/models/double").json["versions"]
+    polling.wait_until(lambda: ask(polling, "double", old[0]).status == 404, "retired")
+    (repository / "triple/manifest.json").unlink()
+    polling.wait_until(lambda: answer(polling, "triple") == 404, "gone")
+    assert 20.0 == answer(polling, "double")
+
+
+def test_what_fails_leaves_the_old_one_serving(polling: Service, repository: Path) -> None:
+    """A broken model is refused by name in the log, tried once, and changes nothing; a mended one is taken."""
+    manifest = repository / "double/manifest.json"
+    good = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(good | {"files": [good["files"][0] | {"sha256": "0" * 64}]}))
+    polling.wait_until(lambda: "has the wrong digest" in polling.log_path.read_text(), "complained")
+    assert 2.0 == answer(polling, "double")
+    manifest.write_text("{")
+    polling.wait_until(lambda: "the model manifest cannot be used" in polling.log_path.read_text(), "complained")
+    put(repository, "double", 4)
+    polling.wait_until(lambda: answer(polling, "double") == 4.0, "mended")
+    complaints = [line for line in polling.log() if "has the wrong digest" in line["message"]]
+    assert 1 == len(complaints)
+
+
+def test_loads_and_unloads_on_request(explicit: Service, repository: Path) -> None:
+    """The repository API of the admin port: index, load, unload, load again; the old version is answered to its end."""
+    assert (2.0, 404) == (answer(explicit, "double"), answer(explicit, "triple"))
+    states = {entry["name"]: entry["state"] for entry in admin(explicit, "index", b"").json}
+    assert {"double": "READY", "triple": "UNAVAILABLE"} == states
+    assert 200 == admin(explicit, "models/triple/load").status
+    assert 3.0 == answer(explicit, "triple")
+    assert 200 == admin(explicit, "models/double/unload", b'{"parameters":{"unload_dependents":false}}').status
+    assert 404 == answer(explicit, "double")
+    assert 404 == admin(explicit, "models/double/unload").status
+    put(repository, "double", 8)
+    assert 200 == admin(explicit, "models/double/load").status
+    assert 8.0 == answer(explicit, "double")
+    assert 200 == admin(explicit, "models/double/load").status  # nothing changed
+    assert 8.0 == answer(explicit, "double")
+
+
+def test_a_failed_load_says_why(explicit: Service, repository: Path) -> None:
+    """In Triton's words, with the reason, which stays in the index; what was served is served."""
+    (repository / "double/manifest.json").write_text("{}")
+    reply = admin(explicit, "models/double/load")
+    assert 400 == reply.status
+    assert "failed to load 'double': the model manifest cannot be used" in reply.json["error"]
+    assert 2.0 == answer(explicit, "double")
+    reply = admin(explicit, "models/nothing/load")
+    assert (400, True) == (reply.status, "the repository has no such model" in reply.json["error"])
+
+
+def test_nothing_can_be_unloaded_by_default(digits: Service) -> None:
+    """With default settings the repository API does not exist, on the served port nor on the admin port."""
+    for path in ("models/digits/unload", "models/digits/load"):
+        assert 404 == digits.post(f"/v2/repository/{path}", {}).status
+        assert 404 == admin(digits, path).status
+    assert 404 == digits.post("/v2/repository/index", {}).status
+
+
+def test_several_versions_side_by_side(launch: Launch, repository: Path) -> None:
+    """With KEEP_VERSIONS=2 the version of before stays under its own path, and the one before that goes."""
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "double"}
+    service = launch("", **environment, KEEP_VERSIONS="2").wait_ready()
+    for factor in (5, 6):
+        put(repository, "double", factor)
+        assert 200 == admin(service, "models/double/load").status
+    old, new = service.get("/v2/models/double").json["versions"]
+    found = [ask(service, "double", version).json["outputs"][0]["data"][0] for version in (old, new)]
+    assert ([5.0, 6.0], 6.0) == (found, answer(service, "double"))
+    assert 0 == service.stop()
+
+
+def test_swaps_under_load_fail_nobody(polling: Service, repository: Path) -> None:
+    """While versions take over one another every request is answered, by one version or the other."""
+    stopped, seen = threading.Event(), []
+
+    def call() -> None:
+        while not stopped.is_set():
+            seen.append(answer(polling, "double"))
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for factor in range(10, 18):
+        put(repository, "double", factor)
+        polling.wait_until(lambda factor=factor: seen and seen[-1] == float(factor), f"at {factor}")
+    stopped.set()
+    for caller in callers:
+        caller.join()
+    assert {2.0, *map(float, range(10, 18))} >= set(seen)
+    assert 17.0 == seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"MODEL_CONTROL": "poll"}, "MODEL_CONTROL=poll needs MODEL_REPOSITORY_URI"),
+        ({"MODEL_REPOSITORY_URI": "file:///x"}, "MODEL_MANIFEST_URI and MODEL_REPOSITORY_URI are both given"),
+        ({"MODEL_CONTROL": "watch"}, "MODEL_CONTROL='watch' is not one of none, poll, explicit"),
+    ],
+)
+def test_a_pinned_model_is_not_followed(
+    launch: Launch, tmp_path: Path, environment: dict[str, str], words: str
+) -> None:
+    """Settings that contradict each other end the process with their names."""
+    service = launch(write_manifest(tmp_path, scaled(1)), **environment)
+    assert 2 == service.process.wait(30)
+    assert words in service.log()[-1]["message"]
+
+
+def test_a_repository_that_is_not_there_is_named(launch: Launch, tmp_path: Path) -> None:
+    """A directory that does not exist, and a model that LOAD_MODELS names in vain, end the start."""
+    for environment, words in (
+        ({"MODEL_REPOSITORY_URI": (tmp_path / "nowhere").as_uri()}, "is no directory"),
+        (
+            {"MODEL_REPOSITORY_URI": tmp_path.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "x"},
+            "LOAD_MODELS names `x`",
+        ),
+    ):
+        service = launch("", **environment)
+        assert 1 == service.process.wait(30)
+        assert words in service.log()[-1]["message"]
