@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from model_service.access_log import AccessLog, fields
 from model_service.admin_app import create_admin_app
 from model_service.app import create_app
+from model_service.emf import tell_cloudwatch
 from model_service.errors import StartRefused
 from model_service.hot_path import hot_protocol
 from model_service.patience import patient_protocol
@@ -61,9 +62,13 @@ async def run(settings: Settings) -> None:
     running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
     port, admin_port = (sock.getsockname()[1] for sock in sockets)
     logger.info("listening on %s", settings.bind_host, extra=fields(port=port, admin_port=admin_port))
-    keys = asyncio.create_task(serving.reload_api_keys())
+    recurring = [asyncio.create_task(serving.reload_api_keys())]
+    if settings.emf_namespace:
+        told = tell_cloudwatch(serving.models, settings.emf_namespace, settings.emf_interval_s)
+        recurring.append(asyncio.create_task(told))
     await _load_and_wait(serving, stopping)
-    keys.cancel()
+    for task in recurring:
+        task.cancel()
     await _drain(serving)
     for server in servers:
         server.should_exit = True

@@ -17,6 +17,8 @@ MODEL_CONTROLS = ("none", "poll", "explicit")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 RELEASE_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 SECRET_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:\S+")
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+EMF_NAMESPACE = re.compile(r"(?!AWS/)[0-9A-Za-z._/#:-]{1,255}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MIB = 1024 * 1024
 
@@ -58,6 +60,8 @@ class Settings:
     read_timeout_s: float = 30.0
     max_model_bytes: int = 10 * 1024 * MIB
     download_connections: int = 4
+    emf_namespace: str = ""
+    emf_interval_s: float = 60.0
     exit_with_fd: int = -1
     access_log: str = "all"
     log_level: str = "info"
@@ -178,6 +182,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "request_timeout_s": _number(float, 0.001, 86400),
     "read_timeout_s": _number(float, 0.1, 86400),
     "download_connections": _number(int, 1, 64),
+    "emf_namespace": _matching(EMF_NAMESPACE, "a namespace of CloudWatch that is not AWS's own"),
+    "emf_interval_s": _number(float, 0.1, 3600),
     "exit_with_fd": _number(int, 0, 2**20),
     "access_log": _one_of(ACCESS_LOGS),
     "log_level": _one_of(LOG_LEVELS),

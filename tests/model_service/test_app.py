@@ -232,3 +232,40 @@ def postprocess(outputs):
     first.join()
     assert [200] == statuses
     assert 1 == samples(service)["nv_inference_request_failure", "REJECTED"]
+
+
+def test_tells_cloudwatch_what_waits(launch: Launch, tmp_path: Path) -> None:
+    """With EMF_NAMESPACE the log has lines in the embedded metric format, of each model, again and again."""
+    service = launch(write_manifest(tmp_path, addition()), EMF_NAMESPACE="onnxship", EMF_INTERVAL_S="0.1").wait_ready()
+    service.wait_until(lambda: sum("_aws" in line for line in service.log()) >= 2, "told")
+    line = next(line for line in service.log() if "_aws" in line)
+    [directive] = line["_aws"]["CloudWatchMetrics"]
+    assert ("onnxship", [["Model"]]) == (directive["Namespace"], directive["Dimensions"])
+    assert [("PendingRequests", 0), ("QueuedWork", 0), ("RejectedRequests", 0)] == [
+        (metric["Name"], line[metric["Name"]]) for metric in directive["Metrics"]
+    ]
+    assert "tiny" == line["Model"]
+    assert 0 == service.stop()
+
+
+def test_logs_the_trace_that_a_request_belongs_to(digits: Service) -> None:
+    """A W3C traceparent is in the line of its request; one that is none is left out."""
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    for request_id, header in (("traced", f"00-{trace}-{parent}-01"), ("untraced", "00-zz-01")):
+        digits.post("/predict", {"input": ROW}, {"X-Request-Id": request_id, "Traceparent": header})
+    [traced], [untraced] = digits.lines_of("traced", 1), digits.lines_of("untraced", 1)
+    assert (trace, parent) == (traced["trace_id"], traced["parent_id"])
+    assert "trace_id" not in untraced
+
+
+def test_answers_what_triton_s_tools_ask(digits: Service) -> None:
+    """Configuration and statistics have Triton's members; a request is counted."""
+    before = digits.get("/v2/models/digits/stats").json["model_stats"][0]
+    digits.post("/v2/models/digits/predict", {"inputs": [ROW, ROW]})
+    after = digits.get("/v2/models/stats").json["model_stats"][0]
+    assert (2, 1) == tuple(after[name] - before[name] for name in ("inference_count", "execution_count"))
+    assert after["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
+    config = digits.get("/v2/models/digits/config").json
+    assert ("digits", "onnxruntime") == (config["name"], config["backend"])
+    assert [{"name": "X", "data_type": "TYPE_FP32", "dims": [64]}] == config["input"]
+    assert config["max_batch_size"] > 1
