@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from functools import partial
+from typing import Annotated
+
+from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from model_service.authorization import RequireKey
+from model_service.control import in_thread
 from model_service.error_answers import add_error_answers
+from model_service.model import profile
 from model_service.serving import Serving
 
 
@@ -23,6 +28,14 @@ def create_admin_app(serving: Serving) -> ASGIApp:
     @app.post("/v2/repository/index")
     async def index() -> Response:
         return JSONResponse(await serving.control.index())
+
+    @app.post("/v2/models/{model}/profile")
+    async def profile_model(model: str, runs: Annotated[int, Query(ge=1, le=1000)] = 20) -> Response:
+        """Where the model's time goes, node by node, on the row that warmed it up."""
+        loaded = serving.models.find(model).loaded
+        path, device, directory = loaded.stored.model_path, loaded.model.device, serving.settings.model_dir
+        made = await in_thread(partial(profile, path, loaded.row, device=device, runs=runs, directory=directory))
+        return Response(made, media_type="application/json")
 
     if serving.settings.model_control == "explicit":
         _add_load_and_unload(app, serving)

@@ -189,7 +189,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
         if not loop.is_closed():
             loop.call_soon_threadsafe(tell, result, error)
 
-    threading.Thread(target=run, name=function.__name__, daemon=True).start()
+    threading.Thread(target=run, name=getattr(function, "__name__", "in_thread"), daemon=True).start()
     return await done
 
 

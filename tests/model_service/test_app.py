@@ -269,3 +269,15 @@ def test_answers_what_triton_s_tools_ask(digits: Service) -> None:
     assert ("digits", "onnxruntime") == (config["name"], config["backend"])
     assert [{"name": "X", "data_type": "TYPE_FP32", "dims": [64]}] == config["input"]
     assert config["max_batch_size"] > 1
+
+
+def test_profiles_a_model(digits: Service) -> None:
+    """The admin port gives ONNX Runtime's own profile of some runs, node by node; nothing of it stays on the disk."""
+    reply = send(digits.ports["admin_port"], "POST", "/v2/models/digits/profile?runs=3")
+    assert 200 == reply.status
+    assert 3 == sum(event["name"] == "model_run" for event in reply.json)
+    assert any(event.get("cat") == "Node" for event in reply.json)
+    assert [] == list(digits.log_path.parent.rglob("profile*"))
+    assert 404 == send(digits.ports["admin_port"], "POST", "/v2/models/other/profile").status
+    assert 422 == send(digits.ports["admin_port"], "POST", "/v2/models/digits/profile?runs=0").status
+    assert 404 == digits.post("/v2/models/digits/profile", {}).status
