@@ -7,7 +7,6 @@ drained and freed. What fails leaves the old one serving.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import shutil
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from model_service.errors import RequestRefused, StartRefused
 from model_service.loading import Loaded, load, load_wide
+from model_service.memory import give_back_freed_memory
 from model_service.models import Models
 from model_service.served import Served
 from model_service.settings import Settings
@@ -149,6 +149,7 @@ class ModelControl:
         wide = await in_thread(load_wide, loaded, settings)
         if wide:
             served.scheduler.widen(wide)
+        await in_thread(give_back_freed_memory)
 
     async def _retire(self, served: Served) -> None:
         """Answer what `served` has taken, then free its memory and its files."""
@@ -196,6 +197,4 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 def _clean_up(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's: it keeps what was freed, else
-    if trim:
-        trim(0)
+    give_back_freed_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -38,3 +39,10 @@ def free_memory_bytes(cgroup_root: Path = CGROUP_ROOT) -> int:
             taken = int((cgroup_root / current).read_text()) - int(stat[inactive[1]])
             return min(machine, int(text) - taken)
     return machine
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed; glibc alone would keep much of what a load took on the way."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)

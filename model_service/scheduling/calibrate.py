@@ -17,6 +17,11 @@ INLINE_BELOW_S = 0.0003  # a thread's wake-up, there and back, takes a good part
 TURN_S = 0.003  # how long inline runs may hold up the event loop at once
 PAYS_BELOW = 1.7  # two rows together in less than this many times one row's time
 AUTO_BATCH = 64
+# Where rows together are no faster, a few still save the hand-over between runs; it shows in runs of some milliseconds.
+COSTS_NOTHING_BELOW = 2.1
+SMALL_BATCH = 4
+# Longer runs are all arithmetic on a CPU: rows together would gain nothing, and take memory for good.
+ALONE_FROM_S = 0.02
 TIMED_S = 0.02
 TIMED_RUNS = 20
 # What a graph may differ by between one row and two: other kernels, another order of sums.
@@ -35,13 +40,18 @@ def calibrate(model: Model, rows: Rows, batching: Batching, *, slots: int, may_i
     one = first_row(model, rows)
     run_s = _time(model, one)
     is_inline = may_inline and run_s < INLINE_BELOW_S
-    if not _may_batch(model, rows, batching):
+    is_long = model.device == "cpu" and run_s >= ALONE_FROM_S and not batching.max_batch
+    if is_long or not _may_batch(model, rows, batching):
         return Plan(slots, is_inline=is_inline, run_s=run_s)
-    two_s = _time(model, rows)
-    max_batch = batching.max_batch or (AUTO_BATCH if two_s < PAYS_BELOW * run_s else 1)
-    if is_inline and not batching.max_batch:
-        max_batch = min(max_batch, max(1, int(TURN_S / max(two_s - run_s, 1e-6))))
+    max_batch = batching.max_batch or _best_batch(run_s, _time(model, rows), is_inline=is_inline)
     return Plan(slots, max_batch, batching.window_us / 1e6, tuple(batching.buckets), is_inline, run_s)
+
+
+def _best_batch(one_s: float, two_s: float, *, is_inline: bool) -> int:
+    """Rows in a run, by what one row takes and two together."""
+    if two_s < PAYS_BELOW * one_s:
+        return min(AUTO_BATCH, max(1, int(TURN_S / max(two_s - one_s, 1e-6)))) if is_inline else AUTO_BATCH
+    return SMALL_BATCH if two_s < COSTS_NOTHING_BELOW * one_s else 1
 
 
 def first_row(model: Model, rows: Rows) -> dict[str, Array]:
