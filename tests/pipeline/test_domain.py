@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.waiting import FakeClock
 from tests.pipeline.ecs_world import World
-from tests.pipeline.test_rollout import config
+from tests.pipeline.rollouts import config
 
 assert config  # the fixture
 

@@ -11,7 +11,7 @@ from pipeline.results import Verdict
 from pipeline.stages.rollout import rollout
 from pipeline.waiting import FakeClock
 from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, Rolling, Stepping, World, failed_task
-from tests.pipeline.test_rollout import Gates, config, failed
+from tests.pipeline.rollouts import Gates, config, failed
 
 assert config  # the fixture
 

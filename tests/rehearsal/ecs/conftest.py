@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from rehearsal.ecs.deployments import Rollout
 from rehearsal.ecs.questions import OpenQuestions
 from rehearsal.ecs.state import Container, Deployment, Hook, Revision, Service, Slot, Task
 from rehearsal.ecs.world import NetworkProblem
+from tests.rehearsal.ecs.servers import make_place
 
 SECONDS_PER_MINUTE = 2.0
 
@@ -139,3 +141,9 @@ class World:
 def world() -> World:
     """A world with one service of two tasks and nothing released yet."""
     return World()
+
+
+@pytest.fixture(scope="session")
+def here(up: dict[str, Any], oci: SimpleNamespace, supervised: SimpleNamespace) -> SimpleNamespace:
+    """Where small servers can be deployed in the rehearsal that is up."""
+    return make_place(up, oci, supervised)
