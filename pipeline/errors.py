@@ -16,10 +16,12 @@ from __future__ import annotations
 class PipelineError(Exception):
     """What happened, with name and number, and the one thing to do about it.
 
-    `details` are further lines shown beneath (log lines of a stopped task, all errors of a file).
+    `details` are further lines shown beneath (log lines of a stopped task, all errors of a file). `is_elsewhere`: this
+    run did not decide it, it only saw it happen; who did may say more in the release's record.
     """
 
     exit_code = 1
+    is_elsewhere = False
 
     def __init__(self, what: str, remedy: str, *, details: tuple[str, ...] = ()) -> None:
         super().__init__(what)

@@ -1,7 +1,8 @@
 """A result as text for people, as JSON for scripts, and as Markdown for GitHub's step summary.
 
 Text and Markdown are made from the same two parts: facts (name and value) and tables (tuples of dataclasses).
-A field whose metadata is `results.JSON_ONLY` is no column of a table: it is for scripts.
+A field whose metadata is `results.JSON_ONLY` is no column of a table: it is for scripts. One with `results.BENEATH`
+holds sentences: in a terminal they stand beneath their row, over the whole width.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from jinja2 import Environment
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -67,24 +69,64 @@ def as_text(result: Any) -> str:
     for name, value in _facts(result):
         facts.add_row(f"[bold]{name}[/bold]", _coloured(value))
     console.print(facts)
-    for name, columns, rows in _tables(result):
+    for table in _tables(result):
         console.print()
-        console.print(_table(name, columns, rows, console.width))
-    return stream.getvalue().rstrip()
+        if table.beneath:
+            _print_list(console, table)
+        else:
+            console.print(_table(table, console.width))
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 
-def _table(name: str, columns: list[str], rows: list[list[str]], width: int) -> Table:
-    """The first column whole, it names the row; the others fold, and the last ones give way where there is no room."""
-    longest = [
-        max(len(line) for cell in cells for line in [*cell.splitlines(), ""])
-        for cells in zip(columns, *rows, strict=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Listed:
+    """A tuple of dataclasses as cells; `beneath` says which columns (by number) hold sentences."""
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    beneath: tuple[int, ...]
+
+    @property
+    def widths(self) -> list[int]:
+        """The longest line of each column."""
+        cells = zip(self.columns, *self.rows, strict=True)
+        return [max(len(line) for cell in column for line in [*cell.splitlines(), ""]) for column in cells]
+
+
+def _print_list(console: Console, table: _Listed) -> None:
+    """Each row on one line, as many columns as there is room for, the first ones first; its sentences beneath it."""
+    widths = table.widths
+    across = [n for n in range(len(widths)) if n not in table.beneath]
+    shown = [
+        n for at, n in enumerate(across) if at == 0 or sum(widths[m] + GAP for m in across[: at + 1]) <= console.width
     ]
+    console.print(Text(table.name, style="italic"))
+    console.print(_line([table.columns[n].ljust(widths[n]) for n in shown], "bold"))
+    for row in table.rows:
+        console.print(_line([row[n].ljust(widths[n]) for n in shown]), soft_wrap=True)
+        for n in table.beneath:
+            if row[n] and n == table.beneath[0]:
+                console.print(Padding(Text(row[n], overflow="fold"), (0, 0, 0, GAP)))
+            elif row[n]:  # a command: the terminal may wrap it, and it can be copied whole
+                console.print(
+                    f"{' ' * GAP}{table.columns[n].replace('_', ' ')}: {row[n]}", soft_wrap=True, markup=False
+                )
+
+
+def _line(cells: list[str], style: str = "") -> Text:
+    return Text((" " * GAP).join(cells), style=style)
+
+
+def _table(listed: _Listed, width: int) -> Table:
+    """The first column whole, it names the row; the others fold, and the last ones give way where there is no room."""
+    longest = listed.widths
     least = [longest[0], *(min(length, COLUMN_WIDTH) for length in longest[1:])]
-    shown = [n for n in range(len(columns)) if n == 0 or sum(least[: n + 1]) + GAP * (n + 1) <= width]
-    table = Table(title=name, title_justify="left", box=None, header_style="bold", padding=(0, GAP, 0, 0))
+    shown = [n for n in range(len(longest)) if n == 0 or sum(least[: n + 1]) + GAP * (n + 1) <= width]
+    table = Table(title=listed.name, title_justify="left", box=None, header_style="bold", padding=(0, GAP, 0, 0))
     for n in shown:
-        table.add_column(columns[n], overflow="fold", min_width=min(least[n], width - GAP))
-    for row in rows:
+        table.add_column(listed.columns[n], overflow="fold", min_width=min(least[n], width - GAP))
+    for row in listed.rows:
         table.add_row(*(_coloured(row[n]) for n in shown))
     return table
 
@@ -95,8 +137,8 @@ def as_markdown(result: Any) -> str:
         title=type(result).__name__,
         facts=[(name, _escaped(value)) for name, value in _facts(result)],
         tables=[
-            (name, columns, [[_escaped(cell) for cell in row] for row in rows])
-            for name, columns, rows in _tables(result)
+            (table.name, table.columns, [[_escaped(cell) for cell in row] for row in table.rows])
+            for table in _tables(result)
         ],
     )
 
@@ -124,15 +166,17 @@ def _facts(result: Any) -> Iterator[tuple[str, str]]:
             yield item.name, _plain(value)
 
 
-def _tables(result: Any) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+def _tables(result: Any) -> Iterator[_Listed]:
     for item in dataclasses.fields(result):
         value = getattr(result, item.name)
         if not _is_table(value):
             continue
-        names = [column.name for column in dataclasses.fields(value[0]) if not column.metadata.get("json_only")]
-        texts = {name: [_plain(getattr(row, name)) for row in value] for name in names}
-        columns = [name for name in names if name == names[0] or any(texts[name])]
-        yield item.name, columns, [list(row) for row in zip(*(texts[name] for name in columns), strict=True)]
+        fields = [column for column in dataclasses.fields(value[0]) if not column.metadata.get("json_only")]
+        texts = {column.name: [_plain(getattr(row, column.name)) for row in value] for column in fields}
+        shown = [column for column in fields if column is fields[0] or any(texts[column.name])]
+        rows = [list(row) for row in zip(*(texts[column.name] for column in shown), strict=True)]
+        beneath = tuple(n for n, column in enumerate(shown) if column.metadata.get("beneath"))
+        yield _Listed(item.name, [column.name for column in shown], rows, beneath)
 
 
 def _is_table(value: Any) -> bool:
@@ -147,7 +191,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, tuple | list):
-        return ", ".join(_plain(item) for item in value)
+        texts = [_plain(item) for item in value]
+        return ("\n" if any(" " in text for text in texts) else ", ").join(texts)  # sentences, or words
     if dataclasses.is_dataclass(value):
         return ", ".join(f"{name} {text}" for name, text in _facts(value))
     return "" if value is None else str(value)

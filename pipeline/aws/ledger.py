@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.aws.documents import Lost, create_document, list_keys, read_document, replace_document
+from pipeline.aws.draft import Draft
 from pipeline.aws.session import Aws
-from pipeline.errors import GateRefused, Locked, PipelineError, RolledBack, StateUnknown, UsageError
+from pipeline.errors import Locked, StateUnknown, UsageError
 from pipeline.results import Outcome, Pointer, Record
 
 RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")  # a leading dash would read as an option
@@ -37,39 +38,6 @@ def check_release_id(release_id: str) -> str:
     return release_id
 
 
-@dataclass
-class Draft:
-    """An open release: facts and stage results as they come, each written before the next mutating call."""
-
-    ledger: Ledger
-    content: dict[str, Any]
-    etag: str
-
-    @property
-    def release_id(self) -> str:
-        return str(self.content["release_id"])
-
-    def intend(self, what: str, **facts: Any) -> None:
-        """Write down what is about to be done (and `facts` learnt so far). Raises Locked when another run writes."""
-        intents = [*self.content["intents"], what]
-        self._write({**self.content, **facts, "intents": intents})
-
-    def note(self, stage: str, result: dict[str, Any], **facts: Any) -> None:
-        """Keep a stage's result, so that a later run with the same id continues from it."""
-        self._write({**self.content, **facts, "results": {**self.content["results"], stage: result}})
-
-    def _write(self, content: dict[str, Any]) -> None:
-        try:
-            key = self.ledger.key(self.release_id, "draft.json")
-            self.etag = replace_document(self.ledger.aws, self.ledger.bucket, key, content, self.etag)
-        except Lost as error:
-            raise Locked(
-                f"Another run writes release `{self.release_id}`.",
-                f"see who: `onnxship status --env {self.ledger.environment} --service {self.ledger.service}`",
-            ) from error
-        self.content = content
-
-
 @dataclass(frozen=True)
 class Ledger:
     """The releases of one service in one environment."""
@@ -82,6 +50,11 @@ class Ledger:
     @property
     def prefix(self) -> str:
         return f"releases/{self.environment}/{self.service}/"
+
+    @property
+    def options(self) -> str:
+        """What a command on the same service takes."""
+        return f"--env {self.environment} --service {self.service}"
 
     def key(self, release_id: str, name: str) -> str:
         return f"{self.prefix}{release_id}/{name}"
@@ -100,7 +73,12 @@ class Ledger:
             etag = create_document(self.aws, self.bucket, self.key(release_id, "draft.json"), content)
             return Draft(self, content, etag)
         except Lost:
-            return self._resume(release_id)
+            return self._existing(release_id)
+
+    def draft(self, release_id: str) -> Draft | None:
+        """What a run has begun under this name, whether or not it has ended; None when none has."""
+        document = read_document(self.aws, self.bucket, self.key(check_release_id(release_id), "draft.json"))
+        return Draft(self, document.content, document.etag) if document else None
 
     def refuse_ended(self, release_id: str) -> None:
         """Raises UsageError when that release has ended already: a record is written once."""
@@ -220,7 +198,12 @@ class Ledger:
         for draft in self.open_drafts():
             if draft.content.get("task_definition_arn") == live_task_definition_arn:
                 if draft.release_id != resuming:
-                    self.close(draft, Outcome.LIVE, "ECS runs it; its run ended before its record", finished_at=now)
+                    self.close(
+                        draft,
+                        Outcome.LIVE,
+                        f"ECS runs it; {draft.how_its_run_ended} before its record",
+                        finished_at=now,
+                    )
                     return f"the record of release {draft.release_id}, which ECS runs, was finished"
                 return f"release {draft.release_id} is continued"
         raise self._unexplained(live_task_definition_arn, current)
@@ -230,8 +213,7 @@ class Ledger:
             f"ECS runs {live_task_definition_arn or 'nothing'}, but the ledger says "
             f"{f'{current.release_id} ({current.task_definition_arn})' if current else 'nothing was released'}, "
             "and no record or draft explains it.",
-            f"look with `onnxship status`, then go to a known release: `onnxship rollback RELEASE --env "
-            f"{self.environment} --service {self.service}`",
+            f"look with `onnxship status`, then go to a known release: `onnxship rollback RELEASE {self.options}`",
         )
 
     def open_drafts(self) -> list[Draft]:
@@ -239,16 +221,15 @@ class Ledger:
         keys = [key for key, _ in list_keys(self.aws, self.bucket, self.prefix)]
         ended = {key.rsplit("/", 1)[0] for key in keys if key.endswith("/record.json")}
         started = {key.rsplit("/", 1)[0] for key in keys if key.endswith("/draft.json")}
-        drafts = [self._resume(folder.rsplit("/", 1)[1]) for folder in started - ended]
+        drafts = [self._existing(folder.rsplit("/", 1)[1]) for folder in started - ended]
         return sorted(drafts, key=lambda draft: (draft.content["started_at"], draft.release_id), reverse=True)
 
-    def _resume(self, release_id: str) -> Draft:
-        document = read_document(self.aws, self.bucket, self.key(release_id, "draft.json"))
-        if document is None:
+    def _existing(self, release_id: str) -> Draft:
+        if (draft := self.draft(release_id)) is None:
             raise StateUnknown(
                 f"The draft of release `{release_id}` vanished while it was read.", "run the same command again"
             )
-        return Draft(self, document.content, document.etag)
+        return draft
 
     def _write_record(self, record: Record) -> Record:
         try:
@@ -275,7 +256,7 @@ class Ledger:
         except Lost as error:
             raise Locked(
                 f"Another run moved the pointer of `{self.service}` in `{self.environment}` at the same moment.",
-                f"see what runs: `onnxship status --env {self.environment} --service {self.service}`",
+                f"see what runs: `onnxship status {self.options}`",
             ) from error
 
 
@@ -303,26 +284,3 @@ def _record(content: dict[str, Any]) -> Record:
 def _known_fields(kind: type[Record] | type[Pointer], content: dict[str, Any]) -> dict[str, Any]:
     """What this version knows of a document; another version may have written more."""
     return {name: content[name] for name in kind.__dataclass_fields__ if name in content}
-
-
-def outcome_of(error: PipelineError) -> Outcome | None:
-    """How a run that raised `error` ended; None when the run may be taken up again with the same id."""
-    endings = {
-        GateRefused.exit_code: Outcome.REFUSED,
-        RolledBack.exit_code: Outcome.ROLLED_BACK,
-        StateUnknown.exit_code: Outcome.UNKNOWN,
-    }
-    return endings.get(error.exit_code)
-
-
-def error_of(record: Record, error: PipelineError) -> PipelineError:
-    """What a run that broke off with `error` ends with, when its release has this record, by whomever it is."""
-    kinds = {Outcome.REFUSED: GateRefused, Outcome.ROLLED_BACK: RolledBack, Outcome.ABORTED: Locked}
-    kind = kinds.get(record.outcome)
-    if kind is None or (isinstance(error, kind) and outcome_of(error)):
-        return error
-    where = f"--env {record.environment} --service {record.service}"
-    return kind(
-        f"Release `{record.release_id}` ended as {record.outcome}: {record.reason.rstrip('.')}.",
-        f"see what serves with `onnxship status {where}`; ship again when it is right",
-    )

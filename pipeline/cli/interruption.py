@@ -16,7 +16,7 @@ PATIENCE = 5  # so many signals break off the clean-up too: one that hangs must 
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: the same clean-up as Ctrl-C."""
+    """SIGTERM or SIGHUP, which is its text: the same clean-up as Ctrl-C."""
 
 
 def raise_once() -> None:
@@ -28,7 +28,9 @@ def raise_once() -> None:
         if 1 < len(received) < PATIENCE:
             _say(f"Clearing up what was begun; Ctrl-C {PATIENCE - len(received)} more times breaks that off.\n")
             return
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Terminated(signal.Signals(number).name)
 
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as after `nohup`, or `&` in a script

@@ -12,9 +12,9 @@ from pipeline import config as configuration
 from pipeline.aws import session
 from pipeline.aws.lock import free_lock, read_lock
 from pipeline.cli import local_aws
+from pipeline.cli.caller import who
 from pipeline.cli.log_text import readable
 from pipeline.cli.options import Run, config_options, confirm, dry_run_option, output_option, run_options, yes_option
-from pipeline.cli.release import who
 from pipeline.deployment.place import lock_place
 from pipeline.errors import ConfigError
 from pipeline.results import Check, Destroyed, StackChange

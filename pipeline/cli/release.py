@@ -6,9 +6,6 @@ A stage in another process, or a run that continues an interrupted one, finds th
 from __future__ import annotations
 
 import contextlib
-import getpass
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,12 +15,15 @@ from pydantic import TypeAdapter
 
 from pipeline.aws import ecr
 from pipeline.aws.cloudformation import outputs
-from pipeline.aws.ledger import Draft, Ledger, error_of, outcome_of
+from pipeline.aws.draft import Draft
+from pipeline.aws.ledger import Ledger
 from pipeline.aws.lock import Lease, acquire
 from pipeline.aws.models import PinnedModel
+from pipeline.aws.outcomes import error_of, outcome_of
+from pipeline.cli.caller import run_url, who
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of, refuse_unknown_domain
 from pipeline.cli.options import Run
-from pipeline.cli.sameness import fingerprint
+from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of, lock_place
@@ -52,19 +52,8 @@ from pipeline.stages import rollout as rollout_stage
 from pipeline.stages import scan as scan_stage
 
 T = TypeVar("T")
-
-
-def who() -> str:
-    """Who runs this, for lock and records: GitHub's actor, or user@host."""
-    return os.environ.get("GITHUB_ACTOR") or f"{getpass.getuser()}@{platform.node()}"
-
-
-def run_url() -> str:
-    """The page of the GitHub Actions run, or "" elsewhere."""
-    server, repository, number = (
-        os.environ.get(name, "") for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    )
-    return f"{server}/{repository}/actions/runs/{number}" if number else ""
+ANOTHER_WRITES_WITHIN_S = 20  # after its deployment has ended: a poll or two, the lock, the record
+LOOK_S = 0.5
 
 
 @dataclass
@@ -88,6 +77,7 @@ class Release:
     def build(self, *, allow_dirty: bool) -> Built:
         self.intend("build")
         built = build_stage.build(**self._common(), allow_dirty=allow_dirty)
+        refuse_another(self.draft, "image", built.image_digest)
         self.draft.note("build", asdict(built), git_sha=built.git_sha, image_digest=built.image_digest)
         return built
 
@@ -100,6 +90,7 @@ class Release:
         self.intend("publish")
         live = self._live_record()
         published = publish_stage.publish(**self._common(), live_quality=_quality(live))
+        refuse_another(self.draft, "model", published.manifest_sha256)
         self.draft.note("publish", asdict(published))
         return published
 
@@ -174,7 +165,7 @@ class Release:
         if found is None:
             raise UsageError(
                 f"Release `{self.id}` has no result of `{stage}` yet.",
-                f"run `onnxship ship --release {self.id}`, which continues it",
+                f"run `{self.draft.resume_command}`, which continues it",
             )
         return TypeAdapter(kind).validate_python(found)
 
@@ -274,18 +265,30 @@ class Release:
         }
 
     def ended(self, error: PipelineError) -> PipelineError:
-        """What the run ends with, and its record. Where another run has closed the release already, that one is right.
+        """What the run ends with, and its record. Where another run closes the release, that one is right.
 
         S3 may be away: then the error is told as it is, and the next run writes the record.
         """
         try:
-            standing = self.ledger.record(self.id)
-            if standing is None and (outcome := outcome_of(error)):
-                standing = self.close(outcome, error.what, details=error.details)
+            if standing := self.ledger.record(self.id) or (self._by_another() if error.is_elsewhere else None):
+                return error_of(standing, error)
+            if outcome := outcome_of(error):
+                written = self.close(outcome, error.what, details=error.details)
+                return error if written.reason == error.what else error_of(written, error)
         except AwsError as away:
             self.run.progress(f"WARNING: the release could not be recorded; the next run does it. {away.what}")
-            return error
-        return error_of(standing, error) if standing else error
+        return error
+
+    def _by_another(self) -> Record | None:
+        """The record by the run that stopped this one, which writes it within seconds; None when there is no such."""
+        clock = self.run.clock
+        deadline = clock.monotonic() + ANOTHER_WRITES_WITHIN_S
+        self.run.progress("ECS was told to go back, and not by this run; looking who did")
+        while clock.monotonic() < deadline:
+            if record := self.ledger.record(self.id):
+                return record
+            clock.sleep(LOOK_S)
+        return None
 
 
 @contextmanager
@@ -308,14 +311,14 @@ def held(run: Run, command: str, resuming: str) -> Iterator[Lease]:
 
 
 @contextmanager
-def opened(run: Run, release_id: str, command: str, **facts: str) -> Iterator[Release]:
+def opened(run: Run, release_id: str, command: str, **facts: Any) -> Iterator[Release]:
     """The release `release_id`, new or continued, with the lock held; its record is written when a gate refused."""
     with held(run, command, release_id) as lease, begun(run, lease, release_id, **facts) as release:
         yield release
 
 
 @contextmanager
-def begun(run: Run, lease: Lease, release_id: str, **facts: str) -> Iterator[Release]:
+def begun(run: Run, lease: Lease, release_id: str, **facts: Any) -> Iterator[Release]:
     """The release `release_id`, under the lock that this run holds."""
     ledger = ledger_of(run.config, run.aws, run.service)
     draft = ledger.open_draft(
@@ -323,7 +326,8 @@ def begun(run: Run, lease: Lease, release_id: str, **facts: str) -> Iterator[Rel
     )
     release = Release(run, ledger, draft, lease)
     try:
-        yield release
+        with draft.interruptible(run.clock.now):
+            yield release
     except PipelineError as error:
         ending = release.ended(error)
         raise ending from (None if ending is error else error)

@@ -12,11 +12,11 @@ import click
 from pipeline.aws.ledger import check_release_id, release_id_for
 from pipeline.aws.lock import Lease
 from pipeline.building import git
-from pipeline.cli import release as releases
+from pipeline.cli.caller import run_url, who
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
 from pipeline.cli.release import begun, held, is_deployed
-from pipeline.cli.sameness import fingerprint
+from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of
@@ -89,7 +89,8 @@ def _under_lock(run: Run, release_id: str | None, allow_dirty: bool) -> Shipped:
 
 def _ship(run: Run, lease: Lease, release_id: str, allow_dirty: bool) -> Shipped:
     watch = Stopwatch(run)
-    with begun(run, lease, release_id, committed_at=git.committed_at(run.config.directory)) as release:
+    facts = {"committed_at": git.committed_at(run.config.directory), "allow_dirty": allow_dirty}
+    with begun(run, lease, release_id, **facts) as release:
         watch.time("build", lambda: release.build(allow_dirty=allow_dirty))
         watch.time("scan", release.scan)
         watch.time("publish", release.publish)
@@ -178,14 +179,17 @@ def _recorded_fingerprint(record: Record) -> str:
 def _plan(run: Run, release_id: str | None, allow_dirty: bool) -> Plan:
     """What `ship` would do, stage by stage; nothing is changed. Raises what `ship` itself would raise."""
     live = _nothing_to_do(run, release_id, allow_dirty)
+    ledger = ledger_of(run.config, run.aws, run.service)
     if live is None:
-        ledger = ledger_of(run.config, run.aws, run.service)
         ledger.refuse_older(*_commit(run))
         if release_id:
             ledger.refuse_ended(release_id)
     common = {"config": run.config, "aws": run.aws, "clock": run.clock, "on_progress": run.progress, "dry_run": True}
     built = build_stage.build(**common, service=run.service, allow_dirty=allow_dirty)  # type: ignore[arg-type]
     published = publish_stage.publish(**common, service=run.service)  # type: ignore[arg-type]
+    if live is None and release_id and (begun_before := ledger.draft(release_id)):
+        refuse_another(begun_before, "image", built.image_digest)
+        refuse_another(begun_before, "model", published.manifest_sha256)
     foundation = deploy_stage.deploy_foundation(**common, service=run.service)  # type: ignore[arg-type]
     alarmed = alarms_stage.alarms(**common)  # type: ignore[arg-type]
     service = deploy_stage.deploy_service(**common, service=run.service, task_definition_arn="")  # type: ignore[arg-type]
@@ -242,7 +246,7 @@ def rollback(run: Run, release: str | None, full_gate: bool, dry_run: bool, yes:
         run.clock,
         gates_for,
         service=run.service,
-        who=rollback_stage.Who(releases.who(), releases.run_url()),
+        who=rollback_stage.Who(who(), run_url()),
         to=release,
         on_progress=run.progress,
     )
@@ -279,8 +283,8 @@ def abort(run: Run, dry_run: bool, yes: bool) -> None:
             run.aws,
             run.clock,
             service=run.service,
-            who=releases.who(),
-            run_url=releases.run_url(),
+            who=who(),
+            run_url=run_url(),
             on_progress=run.progress,
         )
     )

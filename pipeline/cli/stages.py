@@ -6,8 +6,7 @@ from contextlib import AbstractContextManager
 
 import click
 
-from pipeline.aws.documents import read_document
-from pipeline.aws.ledger import check_release_id, release_id_for
+from pipeline.aws.ledger import release_id_for
 from pipeline.building import git
 from pipeline.cli.gates import fetch_published, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
@@ -64,7 +63,8 @@ def build(run: Run, release_id: str | None, allow_dirty: bool, dry_run: bool) ->
     sha = git.identify(run.config.directory, []).sha
     chosen = release_id or release_id_for(run.clock.now(), sha)
     run.progress(f"release {chosen}")
-    with opened(run, chosen, "onnxship build", committed_at=git.committed_at(run.config.directory)) as release:
+    facts = {"committed_at": git.committed_at(run.config.directory), "allow_dirty": allow_dirty}
+    with opened(run, chosen, "onnxship build", **facts) as release:
         run.show(release.build(allow_dirty=allow_dirty))
 
 
@@ -179,6 +179,7 @@ def loadtest(run: Run, url: str | None, release_id: str | None, kind: str | None
         raise GateRefused(
             f"The load test of {tested.url} ended as {tested.verdict}: {tested.reason}.",
             "compare with services.<name>.gate in onnxship.yaml; `onnxship logs` shows the tasks' own lines",
+            details=tested.details,
         )
 
 
@@ -197,7 +198,7 @@ def alarms(run: Run, dry_run: bool) -> None:
 def _begun(run: Run, release_id: str, command: str) -> AbstractContextManager[Release]:
     """A release whose draft stands already."""
     ledger = ledger_of(run.config, run.aws, run.service)
-    if read_document(run.aws, ledger.bucket, ledger.key(check_release_id(release_id), "draft.json")) is None:
+    if ledger.draft(release_id) is None:
         raise UsageError(
             f"There is no open release `{release_id}`.", f"begin it with `onnxship build --release {release_id}`"
         )

@@ -18,25 +18,56 @@ from pipeline.results import GateResult, RolledOut, StageSpan, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why this run turned the release down, and the evidence."""
+    """Why the release was turned down, and the evidence.
+
+    `is_elsewhere`: it may not have been this run that stopped it; then `remedy`, if any, stands for the usual one.
+    """
 
     reason: str
     lines: tuple[str, ...] = ()
     tasks: tuple[StoppedTask, ...] = ()
+    is_elsewhere: bool = False
+    remedy: str = ""
 
     def explain(self, aws: Aws, place: Place) -> tuple[str, ...]:
         """The evidence as lines; log lines are read late, when the tasks have had time to write them."""
         return self.lines + explain_tasks(aws, place, self.tasks)
 
     def error(self, place: Place, details: tuple[str, ...], *, had_production: bool = False) -> PipelineError:
-        remedy = (
+        remedy = self.remedy or (
             f"correct it and run `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`"
         )
+        reason = self.reason.rstrip(".")
+        error: PipelineError
         if had_production:
-            what = f"The release had production traffic and was taken back: {self.reason.rstrip('.')}."
-            return RolledBack(what, remedy, details=details)
-        what = f"The release was refused before production saw it: {self.reason.rstrip('.')}."
-        return GateRefused(what, remedy, details=details)
+            what = f"The release had production traffic and was taken back: {reason}."
+            error = RolledBack(what, remedy, details=details)
+        else:
+            ended = "stopped" if self.remedy else "refused"
+            error = GateRefused(f"The release was {ended} before production saw it: {reason}.", remedy, details=details)
+        error.is_elsewhere = self.is_elsewhere
+        return error
+
+
+def overruled(place: Place, reason: str) -> Refusal:
+    """What a run that lost its lock says when whoever took it has stopped the deployment."""
+    remedy = (
+        f"ask them why, and then `onnxship ship {place.options}`; what serves now: `onnxship status {place.options}`"
+    )
+    return Refusal(reason, is_elsewhere=True, remedy=remedy)
+
+
+def _by_ecs(place: Place, deployment: Deployment, lines: tuple[str, ...] = ()) -> Refusal:
+    """ECS went back without this run: on an alarm or a time-out, or because somebody asked it to."""
+    if deployment.triggered_alarms:
+        return Refusal(f"alarm {', '.join(deployment.triggered_alarms)} went off", lines)
+    return Refusal(
+        _reasons(deployment) or f"ECS ended it as {deployment.status} and gives no reason",
+        lines,
+        is_elsewhere=True,
+        remedy=f"if a person stopped it, `onnxship history {place.options}` says who; otherwise mend what ECS names, "
+        f"and `onnxship ship {place.options}`",
+    )
 
 
 def conclude(
@@ -90,8 +121,7 @@ def _before_production(
     if deployment.status != "ROLLBACK_SUCCESSFUL" and not is_first:
         return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
     alarms = ", ".join(deployment.triggered_alarms)
-    why = f"alarm {alarms} went off" if alarms else _reasons(deployment) or f"ECS ended it as {deployment.status}"
-    told = refusal or Refusal(why, gate_lines(gates))
+    told = refusal or _by_ecs(place, deployment, gate_lines(gates))
     details = told.explain(aws, place)
     if is_first:
         details += ("It was the first release: nothing was serving before, and nothing serves now.",)
@@ -107,12 +137,13 @@ def _after_production(aws: Aws, place: Place, deployment: Deployment, refusal: R
         return refusal.error(place, refusal.explain(aws, place), had_production=True)
     if deployment.status != "ROLLBACK_SUCCESSFUL":
         return _contradiction(place, deployment, _reasons(deployment) or "ECS gives no reason")
+    if not deployment.triggered_alarms:
+        return _by_ecs(place, deployment).error(place, (), had_production=True)
     alarms = ", ".join(deployment.triggered_alarms)
-    why = f"alarm {alarms} went off" if alarms else _reasons(deployment) or "ECS gives no reason"
     return RolledBack(
-        f"The release had production traffic and was rolled back: {why}.",
+        f"The release had production traffic and was rolled back: alarm {alarms} went off.",
         f"read its tasks' output with `onnxship logs {place.options}`, correct it, and ship again",
-        details=tuple(part for part in (_reasons(deployment),) if part and part != why),
+        details=tuple(part for part in (_reasons(deployment),) if part),
     )
 
 

@@ -245,6 +245,9 @@ class Follower:
             # the start is over: its deadline must not stop what the gate has let pass.
             self._answered = action
             self.tell(self._why_unanswered(seen))
+            if self.refusal and not (seen and seen.triggered_alarms):
+                # The gate may have asked what somebody was taking away from it: then that is the reason.
+                self.refusal = replace(self.refusal, is_elsewhere=True)
             return
         self._answered = action
         self.had_production |= action == "CONTINUE"
@@ -279,7 +282,8 @@ class Follower:
             self.tell(f"gate {result.name}: {result.verdict} - {result.reason}")
             if result.verdict is not Verdict.PASS:
                 words = "refused" if result.verdict is Verdict.FAIL else "could not be judged"
-                self.refusal = Refusal(f"gate `{result.name}` {words}: {result.reason}", gate_lines(self.results[:-1]))
+                evidence = (*result.details, *gate_lines(self.results[:-1]))
+                self.refusal = Refusal(f"gate `{result.name}` {words}: {result.reason}", evidence)
                 return
 
     def _watch_start(self, deployment: Deployment) -> None:
@@ -337,4 +341,5 @@ def _run(gate: Gate, target: Target) -> GateResult:
     try:
         return gate(target)
     except PipelineError as error:
-        return GateResult(getattr(gate, "__name__", "gate"), Verdict.INCONCLUSIVE, str(error))
+        lines = (*error.details, f"Fix: {error.remedy}")
+        return GateResult(getattr(gate, "__name__", "gate"), Verdict.INCONCLUSIVE, error.what, details=lines)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pipeline.aws.draft import Draft
 from pipeline.aws.ecs import Deployment, describe_deployment, describe_revision, list_deployments
-from pipeline.aws.ledger import Draft, Ledger
+from pipeline.aws.ledger import Ledger
 from pipeline.aws.session import Aws
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import Place
@@ -92,10 +93,10 @@ class Settling:
             if self.by.fence > 0 and draft.content.get("fence") == self.by.fence:
                 return Outcome.ABORTED, f"{self.by.cause} before anything was deployed"
             if draft.content["event"] == "rollback":  # the next one has an id of its own and goes on with nothing
-                return Outcome.ABORTED, "its run ended before anything was deployed"
+                return Outcome.ABORTED, f"{draft.how_its_run_ended} before anything was deployed"
             return None
         if deployment.status == "SUCCESSFUL" and draft.content["event"] == "rollback" and self._is_live(draft):
-            return Outcome.LIVE, "ECS finished it; its run ended before its record"
+            return Outcome.LIVE, f"ECS finished it; {draft.how_its_run_ended} before its record"
         if self.place and is_superseded(self.aws, self.place, deployment) and not has_served(deployment):
             return Outcome.REFUSED, "a newer deployment of the service took its place"
         if deployment.status != "ROLLBACK_SUCCESSFUL":
@@ -104,7 +105,8 @@ class Settling:
         outcome = Outcome.ROLLED_BACK if has_served(is_ours or deployment) else Outcome.REFUSED
         if is_ours:
             return outcome, self.by.cause
-        return outcome, f"its run ended before its record; ECS rolled it back: {deployment.rollback_reason}"
+        why = f"{draft.how_its_run_ended} before its record; ECS rolled it back: {deployment.rollback_reason}"
+        return outcome, why
 
     def _is_live(self, draft: Draft) -> bool:
         live = live_revision(self.aws, self.place).task_definition_arn if self.place else ""

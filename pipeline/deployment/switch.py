@@ -19,7 +19,7 @@ from pipeline.aws.ecs import (
 from pipeline.aws.session import Aws
 from pipeline.config import Config, Rollout
 from pipeline.deployment.access import caller_of
-from pipeline.deployment.endings import Refusal
+from pipeline.deployment.endings import Refusal, overruled
 from pipeline.deployment.follower import GATE_STAGE, Follower, Gate, Wanted, ignore
 from pipeline.deployment.gate_place import find_gate_place
 from pipeline.deployment.place import Place, find_place
@@ -160,7 +160,7 @@ def overtaken(follower: Follower, lost: Locked, interval_s: float, limit_s: floa
     deployment = describe_deployment(follower.aws, arn) if arn else None
     if deployment is None or deployment.status in ("PENDING", "IN_PROGRESS", "SUCCESSFUL"):
         return lost
-    follower.refusal = Refusal(lost.what)
+    follower.refusal = overruled(follower.place, lost.what)
     follow(follower, interval_s, limit_s)
     return follower.ending if isinstance(follower.ending, PipelineError) else lost
 

@@ -1,7 +1,7 @@
 """Judges: data in, verdict out, nothing else. No data is never a pass."""
 
 from pipeline.judges.findings import IgnoreRule, judge_findings
-from pipeline.judges.latency import Arm, judge_against_live, judge_beside_live, words_on_shared_failures
+from pipeline.judges.latency import Arm, Compared, judge_against_live, judge_beside_live, words_on_shared_failures
 from pipeline.judges.load import judge_load
 from pipeline.judges.parity import judge_parity
 from pipeline.judges.predictions import judge_predictions
@@ -9,6 +9,7 @@ from pipeline.judges.quality import judge_quality
 
 __all__ = [
     "Arm",
+    "Compared",
     "IgnoreRule",
     "judge_against_live",
     "judge_beside_live",

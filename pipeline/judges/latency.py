@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,10 @@ class Ratio:
         return self.value > max_ratio and not self.is_slower(max_ratio)
 
     @property
+    def brief(self) -> str:
+        return f"{self.name} x{self.value:.3g}"
+
+    @property
     def words(self) -> str:
         band = f"x{self.value:.3g}; with noise x{self.low:.3g} to x{self.high:.3g}"
         return f"{self.name} {self.new_ms:.1f} ms against {self.live_ms:.1f} ms ({band})"
@@ -79,9 +83,19 @@ class Ratio:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The verdict, its reason in a sentence, the numbers it rests on, and `details`: them in words, or what to do."""
+
+    verdict: Verdict
+    reason: str
+    numbers: Numbers
+    details: tuple[str, ...] = ()
+
+
 def judge_beside_live(
     new: Arm, live: Arm, *, live_url: str, release_id: str | None, max_ratio: float
-) -> tuple[Verdict, str, Numbers]:
+) -> Compared:  # fmt: skip
     """The new release against what serves. Where that cannot be measured, nothing is decided and the reason says so."""
     numbers: Numbers = {
         "compared_requests": new.requests, "live_requests": live.requests, "live_failures": live.failures,
@@ -89,17 +103,17 @@ def judge_beside_live(
     }  # fmt: skip
     if release_id and live.releases.get(release_id):
         said = f"release `{release_id}` answers at {live_url} already: there is nothing else to compare it with"
-        return Verdict.INCONCLUSIVE, f"{said}; {OFF}", numbers
+        return Compared(Verdict.INCONCLUSIVE, said, numbers, (OFF,))
     if len(_measured(live.times_ms)) < MIN_ANSWERS:
-        return Verdict.INCONCLUSIVE, _why_not_live(live, live_url), numbers
-    verdict, reason, ratios = judge_against_live(new.times_ms, live.times_ms, max_ratio=max_ratio)
-    failed = f"; what serves failed {live.failures} of {live.requests} requests" if live.failures else ""
-    return verdict, reason + failed, numbers | ratios
+        return Compared(Verdict.INCONCLUSIVE, _too_few_of_live(live, live_url), numbers, _to_reach_live(live))
+    compared = judge_against_live(new.times_ms, live.times_ms, max_ratio=max_ratio)
+    failed = (f"what serves failed {live.failures} of {live.requests} requests",) if live.failures else ()
+    return replace(compared, numbers=numbers | compared.numbers, details=compared.details + failed)
 
 
 def judge_against_live(
     new_ms: Sequence[float] | Array, live_ms: Sequence[float] | Array, *, max_ratio: float
-) -> tuple[Verdict, str, Numbers]:
+) -> Compared:  # fmt: skip
     """Response times of both: fail when a percentile's whole noise band is above `max_ratio`, pass when none is.
 
     The same times give the same verdict: the draws are seeded.
@@ -108,16 +122,16 @@ def judge_against_live(
     for side, times in (("the new release", new), ("what serves", live)):
         if len(times) < MIN_ANSWERS:
             few = f"{counted(len(times), 'answer')} of {side} {'is' if len(times) == 1 else 'are'} too few to compare"
-            return Verdict.INCONCLUSIVE, f"{few}; at least {MIN_ANSWERS} (rps x duration_s of gate.against_live)", {}
+            said = f"{few}; at least {MIN_ANSWERS} (rps x duration_s of gate.against_live)"
+            return Compared(Verdict.INCONCLUSIVE, said, {})
     ratios = _ratios(new, live)
     numbers: Numbers = {}
     for ratio in ratios:
         numbers |= ratio.numbers
     slower = [ratio for ratio in ratios if ratio.is_slower(max_ratio)]
-    if slower:
-        said = ", ".join(ratio.words for ratio in slower)
-        return Verdict.FAIL, f"slower than what serves: {said}, at most x{max_ratio:g}", numbers
-    return Verdict.PASS, _why_not_slower(ratios, max_ratio), numbers
+    reason = _why_slower(slower, max_ratio) if slower else _why_not_slower(ratios, max_ratio)
+    verdict = Verdict.FAIL if slower else Verdict.PASS
+    return Compared(verdict, reason, numbers, tuple(ratio.words for ratio in ratios))
 
 
 def words_on_shared_failures(new: Arm, live: Arm) -> str:
@@ -128,20 +142,33 @@ def words_on_shared_failures(new: Arm, live: Arm) -> str:
     return f"{said} (the new release {new.failures}): the fault may be shared"
 
 
-def _why_not_live(live: Arm, url: str) -> str:
+def _too_few_of_live(live: Arm, url: str) -> str:
     good = len(_measured(live.times_ms))
     said = f"what serves gave {counted(good, 'good answer')} to {counted(live.requests, 'request')} at {url}"
-    first = f"; its first failure: {live.first_failure}" if live.first_failure else ""
-    remedy = f"let the gate reach it (edge.ingress_cidrs) and give it time (gate.against_live.duration_s), or {OFF}"
-    return f"{said}, too few to compare the new release with (at least {MIN_ANSWERS}){first}; {remedy}"
+    return f"{said}, too few to compare the new release with (at least {MIN_ANSWERS})"
+
+
+def _to_reach_live(live: Arm) -> tuple[str, ...]:
+    first = (f"its first failure: {live.first_failure}",) if live.first_failure else ()
+    remedy = "let the gate reach it (edge.ingress_cidrs) and give it time (gate.against_live.duration_s)"
+    return (*first, f"{remedy}, or {OFF}")
+
+
+def _why_slower(slower: Sequence[Ratio], max_ratio: float) -> str:
+    first, *others = slower
+    too = f"; {', '.join(ratio.brief for ratio in others)}" if others else ""
+    return (
+        f"slower than what serves: {first.name} {first.new_ms:.1f} ms against {first.live_ms:.1f} ms "
+        f"(x{first.value:.3g}{too}), at most x{max_ratio:g}"
+    )
 
 
 def _why_not_slower(ratios: Sequence[Ratio], max_ratio: float) -> str:
     doubtful = [ratio for ratio in ratios if ratio.is_doubtful(max_ratio)]
     if not doubtful:
-        return f"not slower than what serves: {', '.join(r.words for r in ratios)}, at most x{max_ratio:g}"
-    unsure = [ratio.words for ratio in doubtful if ratio.low <= max_ratio]
-    small = [ratio.words for ratio in doubtful if ratio.low > max_ratio]
+        return f"not slower than what serves ({', '.join(r.brief for r in ratios)}; at most x{max_ratio:g})"
+    unsure = [ratio.brief for ratio in doubtful if ratio.low <= max_ratio]
+    small = [ratio.brief for ratio in doubtful if ratio.low > max_ratio]
     parts = [f"perhaps slower than what serves, too uncertain to refuse at x{max_ratio:g}: " + ", ".join(unsure)]
     less = [f"slower than what serves by less than {MIN_DIFFERENCE_MS:g} ms: " + ", ".join(small)]
     return "; ".join((parts if unsure else []) + (less if small else []))

@@ -14,7 +14,17 @@ from pipeline.results.deployments import (
     StageSpan,
     TaskDefinition,
 )
-from pipeline.results.gates import JSON_ONLY, Finding, GateResult, LoadTested, Quality, Scanned, Target, Verdict
+from pipeline.results.gates import (
+    BENEATH,
+    JSON_ONLY,
+    Finding,
+    GateResult,
+    LoadTested,
+    Quality,
+    Scanned,
+    Target,
+    Verdict,
+)
 from pipeline.results.records import LockState, Outcome, Pointer, Record
 from pipeline.results.stacks import Alarmed, Bootstrapped, Deployed, Destroyed, StackChange
 from pipeline.results.views import (
@@ -30,6 +40,7 @@ from pipeline.results.views import (
 )
 
 __all__ = [
+    "BENEATH",
     "JSON_ONLY",
     "Aborted",
     "Alarmed",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 JSON_ONLY = {"json_only": True}  # of a field that a table for people leaves out
+BENEATH = {"beneath": True}  # of a field of sentences: in a terminal it stands beneath its row, which has no room
 
 
 class Verdict(StrEnum):
@@ -30,12 +31,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A gate's verdict, the reason in words, and the numbers it rests on (units in their names)."""
+    """A gate's verdict, the reason in a sentence, and what it rests on: numbers (units in their names), and lines."""
 
     name: str
     verdict: Verdict
     reason: str
     numbers: dict[str, float | int | str] = field(default_factory=dict, metadata=JSON_ONLY)
+    details: tuple[str, ...] = field(default=(), metadata=JSON_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class LoadTested:
     duration_s: float
     statuses: dict[str, int] = field(default_factory=dict)
     against_live: dict[str, float | int | str] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

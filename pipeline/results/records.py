@@ -17,7 +17,8 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     ABORTED = "aborted"  # stopped by another run before it had deployed anything
     OPEN = "open"  # not over: its run goes on
-    ABANDONED = "abandoned"  # without an ending: its run was interrupted
+    INTERRUPTED = "interrupted"  # without an ending: its run was stopped in order, by Ctrl-C or a signal
+    ABANDONED = "abandoned"  # without an ending: its run vanished
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.results.gates import JSON_ONLY
+from pipeline.results.gates import BENEATH, JSON_ONLY
 from pipeline.results.records import Outcome
 
 
@@ -71,16 +71,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
-    """One release in a list; one that is open has no `finished_at`. The fields that matter most come first."""
+    """One release in a list. One that is open has no `finished_at`; `goes_on_with` is the command that takes it up."""
 
     release_id: str
     outcome: Outcome
-    reason: str
     finished_at: str
-    event: str
-    serves: str
     git_sha: str
+    serves: str
     who: str
+    event: str
+    reason: str = field(metadata=BENEATH)
+    goes_on_with: str = field(default="", metadata=BENEATH)
 
 
 @dataclass(frozen=True, slots=True)

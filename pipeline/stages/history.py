@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.aws.ledger import Draft
+from pipeline.aws.draft import Draft
 from pipeline.aws.lock import LockPlace, read_lock
 from pipeline.aws.session import Aws
 from pipeline.config import Config
@@ -27,17 +27,21 @@ def history(config: Config, aws: Aws, *, service: str, limit: int = 20) -> Histo
 
 
 def _open_line(draft: Draft, lock: LockState) -> HistoryLine:
-    """A release without an ending: whoever holds the lock is at it, or nobody is."""
+    """A release without an ending: whoever holds the lock is at it, or nobody is, and a command goes on with it."""
     content = draft.content
-    doing = content["intents"][-1] if content["intents"] else "its start"
-    is_running = lock.held and content.get("fence") == lock.fence
-    goes_on = f"`onnxship ship --release {draft.release_id}` goes on with it"
-    if content["event"] == "rollback":
-        goes_on = f"`onnxship rollback {content['serves']}` goes there again"
+    if lock.held and content.get("fence") == lock.fence:
+        outcome, reason, goes_on = Outcome.OPEN, f"runs, at: {draft.doing}", ""
+    elif draft.interruption:
+        stopped = f"stopped by {draft.interruption} at {content['interrupted']['at'][:19]}Z"
+        outcome, reason, goes_on = Outcome.INTERRUPTED, f"{stopped}, at: {draft.doing}", draft.resume_command
+    else:
+        reason = f"no run is at it any more; last: {draft.doing}"
+        outcome, goes_on = Outcome.ABANDONED, draft.resume_command
     return HistoryLine(
         release_id=draft.release_id,
-        outcome=Outcome.OPEN if is_running else Outcome.ABANDONED,
-        reason=f"runs, at: {doing}" if is_running else f"no run is at it any more; last: {doing}; {goes_on}",
+        outcome=outcome,
+        reason=reason,
+        goes_on_with=goes_on,
         finished_at="",
         event=content["event"],
         serves=content.get("serves", ""),

@@ -84,20 +84,24 @@ def judged(measured: Measured, target: Target, gate: Gate, release_id: str | Non
         max_p99_ms=load.p99_ms, max_failure_ratio=load.max_failure_ratio,
     )  # fmt: skip
     numbers: Numbers = {}
+    details: tuple[str, ...] = ()
     if gate.against_live and "against" in measured:
         new, live = _arm(measured["beside"]), _arm(measured["against"])
-        compared, said, numbers = judge_beside_live(
+        compared = judge_beside_live(
             new, live, live_url=target.live_url, release_id=release_id, max_ratio=gate.against_live.max_latency_ratio
         )
+        numbers, details = compared.numbers, compared.details
         if verdict is Verdict.PASS:
-            verdict, reason = compared, f"{reason}; {said}" if compared is Verdict.PASS else said
+            verdict = compared.verdict
+            reason = f"{reason}; {compared.reason}" if verdict is Verdict.PASS else compared.reason
         else:
-            is_slow = measured["p99_ms"] > load.p99_ms and compared is not Verdict.INCONCLUSIVE
-            reason = "; ".join(filter(None, (reason, said if is_slow else words_on_shared_failures(new, live))))
+            is_slow = measured["p99_ms"] > load.p99_ms and compared.verdict is not Verdict.INCONCLUSIVE
+            shared = words_on_shared_failures(new, live)
+            details = (compared.reason, *details) if is_slow else (shared,) if shared else ()
     return LoadTested(
         verdict=verdict, reason=reason, url=target.url, requests=answers["requests"], failures=answers["failures"],
         rps=measured["rps"], p50_ms=measured["p50_ms"], p95_ms=measured["p95_ms"], p99_ms=measured["p99_ms"],
-        duration_s=measured["duration_s"], statuses=answers["statuses"], against_live=numbers,
+        duration_s=measured["duration_s"], statuses=answers["statuses"], against_live=numbers, details=details,
     )  # fmt: skip
 
 
@@ -122,4 +126,4 @@ def as_gate(tested: LoadTested) -> GateResult:
         "requests": tested.requests, "failures": tested.failures, "rps": tested.rps, "p50_ms": tested.p50_ms,
         "p95_ms": tested.p95_ms, "p99_ms": tested.p99_ms, "duration_s": tested.duration_s,
     }  # fmt: skip
-    return GateResult(NAME, tested.verdict, tested.reason, numbers | tested.against_live)
+    return GateResult(NAME, tested.verdict, tested.reason, numbers | tested.against_live, tested.details)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from pipeline.aws.ecs import Deployment, describe_revision, describe_task_definition, release_of
-from pipeline.aws.ledger import Ledger, outcome_of
+from pipeline.aws.ledger import Ledger
 from pipeline.aws.lock import Lease, acquire
+from pipeline.aws.outcomes import outcome_of
 from pipeline.aws.registry import image_exists
 from pipeline.aws.session import Aws
 from pipeline.config import Config
@@ -217,12 +218,13 @@ class _Return:
             close(Outcome.LIVE, "it was serving already")
             return None
         try:
-            rolled_out = switch(
-                self.config, self.aws, self.clock, gates, service=self.service,
-                task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
-                at_once=True,
-                tell=self.on_progress, intend=intend, on_gate=self.on_gate,
-            )  # fmt: skip
+            with draft.interruptible(self.clock.now):
+                rolled_out = switch(
+                    self.config, self.aws, self.clock, gates, service=self.service,
+                    task_definition_arn=record.task_definition_arn, image_digest=record.image_digest,
+                    at_once=True,
+                    tell=self.on_progress, intend=intend, on_gate=self.on_gate,
+                )  # fmt: skip
         except PipelineError as error:
             if outcome := outcome_of(error):
                 close(outcome, error.what)

@@ -69,11 +69,10 @@ def _ledger(
     record = ledger.record(tagged) if tagged else _recorded(ledger, task_definition_arn)
     if record and record.outcome is Outcome.LIVE and record.task_definition_arn == task_definition_arn:
         return record.serves or record.release_id, f"{said}; the next `onnxship ship` puts that right"
-    if tagged in [draft.release_id for draft in ledger.open_drafts()]:
+    if tagged and not record and (draft := ledger.draft(tagged)):
         if is_locked:
             return tagged, f"{said}; release {tagged} gets its record from the run that holds the lock"
-        finish = f"onnxship ship --release {tagged} {place.options}"
-        return tagged, f"{said}; release {tagged} serves without a record: `{finish}` finishes it"
+        return tagged, f"{said}; release {tagged} serves without a record: `{draft.resume_command}` finishes it"
     runs = f"release {tagged}" if tagged else "a task definition"
     return tagged, (
         f"{said}, but ECS runs {runs} without a record of it as live; "

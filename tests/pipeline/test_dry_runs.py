@@ -64,3 +64,15 @@ def test_ship_says_which_release_it_would_gate_and_bake(type_in):
     plan = json.loads(ended.stdout)
     assert ("v2", False) == (plan["release_id"], plan["nothing_to_do"])
     assert (["golden", "load"], 10) == (plan["gates"], plan["bake_minutes"])
+
+
+def test_ship_refuses_to_go_on_with_other_files_as_the_real_run_does(type_in, aws, bucket, registry_stack):
+    """Its release has a task definition: another image or model needs another name."""
+    draft = Ledger(aws, bucket, "test", "tiny").open_draft("v3", started_at="t0")
+    draft.note("build", {"tag": "t", "image_digest": "sha256:a"})
+    draft.note("register", {}, task_definition_arn="td/1")
+
+    ended = type_in("ship", "--release", "v3", "--allow-dirty", "--dry-run")
+
+    assert isinstance(ended.exception, UsageError)
+    assert "`v3` was begun with image sha256:a" in str(ended.exception)

@@ -57,7 +57,7 @@ def refusals(new: Server, live: Server, count: int = PAIRS) -> int:
     verdicts = [
         judge_against_live(
             new(np.random.default_rng(seed), count), live(np.random.default_rng(1_000_000 + seed), count), max_ratio=1.5
-        )[0]
+        ).verdict
         for seed in SEEDS
     ]
     assert Verdict.INCONCLUSIVE not in verdicts
@@ -109,7 +109,7 @@ def test_a_faster_release_passes(server):
 @given(st.lists(st.floats(0.001, 1e6), min_size=50, max_size=400), st.floats(1, 10))
 def test_identical_times_always_pass(times, max_ratio):
     """Whatever they are: their band holds 1."""
-    assert judge_against_live(times, times, max_ratio=max_ratio)[0] is Verdict.PASS
+    assert judge_against_live(times, times, max_ratio=max_ratio).verdict is Verdict.PASS
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,7 +119,7 @@ def test_the_same_times_give_the_same_verdict(new, live):
     first = judge_against_live(new, live, max_ratio=1.5)
 
     assert judge_against_live(list(new), np.array(live), max_ratio=1.5) == first
-    assert (first[0] is Verdict.INCONCLUSIVE) == (min(len(new), len(live)) < 50)
+    assert (first.verdict is Verdict.INCONCLUSIVE) == (min(len(new), len(live)) < 50)
 
 
 @pytest.mark.parametrize(
@@ -134,29 +134,31 @@ def test_the_same_times_give_the_same_verdict(new, live):
 )
 def test_too_few_times_decide_nothing(new, live, said):
     """No data, NaN and infinity are no measurements, and the reason says which side and how many."""
-    verdict, reason, numbers = judge_against_live(new, live, max_ratio=1.5)
+    compared = judge_against_live(new, live, max_ratio=1.5)
 
-    assert (verdict, numbers) == (Verdict.INCONCLUSIVE, {})
-    assert reason == f"{said} (rps x duration_s of gate.against_live)"
+    assert (compared.verdict, compared.numbers) == (Verdict.INCONCLUSIVE, {})
+    assert compared.reason == f"{said} (rps x duration_s of gate.against_live)"
 
 
 def test_the_p99_needs_a_hundred_answers():
     """Below, it is the single slowest one."""
     few, enough = ([5.0] * count for count in (99, 100))
 
-    assert "new_p99_ms" not in judge_against_live(few, enough, max_ratio=1.5)[2]
-    assert "new_p99_ms" in judge_against_live(enough, enough, max_ratio=1.5)[2]
+    assert "new_p99_ms" not in judge_against_live(few, enough, max_ratio=1.5).numbers
+    assert "new_p99_ms" in judge_against_live(enough, enough, max_ratio=1.5).numbers
 
 
 def test_a_refusal_reads_in_figures():
-    """Both times, the ratio, its band and the limit."""
-    verdict, reason, numbers = judge_against_live([41.2] * 100, [3.1] * 100, max_ratio=1.5)
+    """A sentence with times, ratios and limit; a line for each percentile with its band."""
+    compared = judge_against_live([41.2] * 100, [3.1] * 100, max_ratio=1.5)
+    numbers = compared.numbers
 
-    assert verdict is Verdict.FAIL
-    assert reason.startswith(
-        "slower than what serves: median 41.2 ms against 3.1 ms (x13.3; with noise x13.3 to x13.3), p95 41.2 ms"
+    assert compared.verdict is Verdict.FAIL
+    assert compared.reason == (
+        "slower than what serves: median 41.2 ms against 3.1 ms (x13.3; p95 x13.3, p99 x13.3), at most x1.5"
     )
-    assert reason.endswith("at most x1.5")
+    assert compared.details[0] == "median 41.2 ms against 3.1 ms (x13.3; with noise x13.3 to x13.3)"
+    assert ["median", "p95", "p99"] == [line.split()[0] for line in compared.details]
     assert (numbers["new_p50_ms"], numbers["live_p50_ms"], numbers["p50_ratio"]) == (41.2, 3.1, 13.29)
 
 
@@ -165,21 +167,20 @@ def test_a_difference_that_nobody_feels_refuses_nobody():
     small = judge_against_live([0.8] * 100, [0.4] * 100, max_ratio=1.5)
     felt = judge_against_live([1.8] * 100, [0.4] * 100, max_ratio=1.5)
 
-    assert (small[0], felt[0]) == (Verdict.PASS, Verdict.FAIL)
-    assert small[1].startswith("slower than what serves by less than 1 ms: median 0.8 ms against 0.4 ms (x2;")
+    assert (small.verdict, felt.verdict) == (Verdict.PASS, Verdict.FAIL)
+    assert small.reason == "slower than what serves by less than 1 ms: median x2, p95 x2, p99 x2"
 
 
 def test_a_band_that_reaches_the_limit_lets_through_and_says_so():
     """Seven slow answers of a hundred: perhaps the tail is slower, perhaps it is chance."""
     new, live = ([50.0 if i in slow else 5.0 for i in range(100)] for slow in (range(3, 100, 14), (20, 70)))
 
-    verdict, reason, numbers = judge_against_live(new, live, max_ratio=1.5)
+    compared = judge_against_live(new, live, max_ratio=1.5)
+    numbers = compared.numbers
 
-    assert verdict is Verdict.PASS
-    assert reason == (
-        "perhaps slower than what serves, too uncertain to refuse at x1.5: "
-        "p95 50.0 ms against 5.0 ms (x10; with noise x1 to x10)"
-    )
+    assert compared.verdict is Verdict.PASS
+    assert compared.reason == "perhaps slower than what serves, too uncertain to refuse at x1.5: p95 x10"
+    assert compared.details[1] == "p95 50.0 ms against 5.0 ms (x10; with noise x1 to x10)"
     assert (numbers["p95_ratio_low"], numbers["p95_ratio_high"]) == (1, 10)
 
 
@@ -193,14 +194,18 @@ def beside(new: Arm, live: Arm, release_id: str | None = "v2"):
 
 def test_what_serves_is_named_where_it_is_the_one_that_did_not_answer():
     """Fewer than 50 good answers: inconclusive, about the live release, with its first failure and the remedies."""
-    verdict, reason, numbers = beside(arm(release="v2"), arm(3, first_failure="no answer: timed out"))
+    compared = beside(arm(release="v2"), arm(3, first_failure="no answer: timed out"))
+    numbers = compared.numbers
 
-    assert verdict is Verdict.INCONCLUSIVE
-    assert reason == (
+    assert compared.verdict is Verdict.INCONCLUSIVE
+    assert compared.reason == (
         "what serves gave 3 good answers to 100 requests at http://live, too few to compare the new release with "
-        "(at least 50); its first failure: no answer: timed out; let the gate reach it (edge.ingress_cidrs) and give "
-        "it time (gate.against_live.duration_s), or set services.<name>.gate.against_live: null to judge by the "
-        "thresholds alone"
+        "(at least 50)"
+    )
+    assert compared.details == (
+        "its first failure: no answer: timed out",
+        "let the gate reach it (edge.ingress_cidrs) and give it time (gate.against_live.duration_s), or "
+        "set services.<name>.gate.against_live: null to judge by the thresholds alone",
     )
     assert (numbers["live_requests"], numbers["live_failures"]) == (100, 97)
 
@@ -216,7 +221,7 @@ def test_what_serves_is_named_where_it_is_the_one_that_did_not_answer():
 )
 def test_a_release_is_not_compared_with_itself(live, release_id, verdict):
     """Where what serves answers as the new release, alike says nothing; without an id nobody asks."""
-    assert beside(arm(release="v2"), live, release_id)[0] is verdict
+    assert beside(arm(release="v2"), live, release_id).verdict is verdict
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.aws.ledger import Draft, Ledger, check_release_id, outcome_of, release_id_for
+from pipeline.aws.draft import Draft
+from pipeline.aws.ledger import Ledger, check_release_id, release_id_for
+from pipeline.aws.outcomes import outcome_of
 from pipeline.errors import AwsError, GateRefused, Locked, RolledBack, StateUnknown, UsageError
 from pipeline.results import Outcome
 

@@ -137,8 +137,8 @@ def test_production_that_cannot_be_reached_decides_nothing_and_says_whose_fault_
     assert tested.verdict is Verdict.INCONCLUSIVE
     assert tested.reason.startswith("what serves gave 0 good answers to ")
     assert "at http://127.0.0.1:1, too few to compare the new release with (at least 50)" in tested.reason
-    assert "edge.ingress_cidrs" in tested.reason
-    assert "gate.against_live: null" in tested.reason
+    assert "edge.ingress_cidrs" in tested.details[-1]
+    assert "gate.against_live: null" in tested.details[-1]
 
 
 def test_nothing_is_compared_where_nothing_serves_or_it_is_switched_off(model):
@@ -162,18 +162,18 @@ def part(requests: int = 1000, failures: int = 0, p99_ms: float = 20.0, release:
     }  # fmt: skip
 
 
-def verdict_of(**parts) -> tuple[Verdict, str]:
-    """The verdict on what the process measured: `load`, `beside` and `against`."""
+def verdict_of(**parts) -> tuple[Verdict, str, tuple[str, ...]]:
+    """Verdict, reason and lines on what the process measured: `load`, `beside` and `against`."""
     facts = {"load": part(), "beside": part(200), "against": part(200, release="v1"), **parts}
     gate = Gate(load=Load(rps=50, duration_s=20, min_requests=500), against_live=AgainstLive())
     measured = {**facts["load"], "beside": facts["beside"], "against": facts["against"]}
     tested = judged(measured, Target("http://new", {}, "http://live"), gate, "v2")
-    return tested.verdict, tested.reason
+    return tested.verdict, tested.reason, tested.details
 
 
 def test_a_failure_beside_what_serves_counts_as_one():
     """Failed answers of the pairs are the new release's failures, too."""
-    verdict, reason = verdict_of(beside=part(200, failures=20))
+    verdict, reason, _ = verdict_of(beside=part(200, failures=20))
 
     assert verdict is Verdict.FAIL
     assert reason == "20 of 1200 requests failed (1.67%; at most 0.10%); first failure: 500: boom"
@@ -181,27 +181,27 @@ def test_a_failure_beside_what_serves_counts_as_one():
 
 def test_failures_that_both_have_may_be_shared():
     """A release that fails is refused whatever serves; where that fails as much, the reason says so."""
-    verdict, reason = verdict_of(beside=part(200, failures=20), against=part(200, failures=18, release="v1"))
+    verdict, _, lines = verdict_of(beside=part(200, failures=20), against=part(200, failures=18, release="v1"))
 
     assert verdict is Verdict.FAIL
-    assert reason.endswith(
-        "what serves failed 18 of 200 of the same requests, too (the new release 20): the fault may be shared"
+    assert lines == (
+        "what serves failed 18 of 200 of the same requests, too (the new release 20): the fault may be shared",
     )
 
 
 def test_a_release_beyond_its_own_limit_is_refused_with_the_comparison_beside_it():
     """Slow, and so is what serves: the machine, not the release. The verdict stays."""
-    verdict, reason = verdict_of(load=part(p99_ms=300.0))
+    verdict, reason, lines = verdict_of(load=part(p99_ms=300.0))
 
     assert verdict is Verdict.FAIL
-    assert reason.startswith(
-        "p99 300.0 ms of 1200 requests is above 200 ms; not slower than what serves: median 5.3 ms"
-    )
+    assert reason == "p99 300.0 ms of 1200 requests is above 200 ms"
+    assert lines[0] == "not slower than what serves (median x1, p95 x1, p99 x1; at most x1.5)"
+    assert lines[1].startswith("median 5.3 ms against 5.3 ms")
 
 
 def test_a_release_that_production_already_serves_is_compared_with_nothing():
     """Its own answers on both sides would always be alike."""
-    verdict, reason = verdict_of(against=part(200, release="v2"))
+    verdict, reason, _ = verdict_of(against=part(200, release="v2"))
 
     assert verdict is Verdict.INCONCLUSIVE
     assert reason.startswith("release `v2` answers at http://live already")
@@ -209,10 +209,10 @@ def test_a_release_that_production_already_serves_is_compared_with_nothing():
 
 def test_failures_of_what_serves_are_said_and_do_not_refuse():
     """The rest of its answers is enough to compare with."""
-    verdict, reason = verdict_of(against=part(200, failures=40, release="v1"))
+    verdict, _, lines = verdict_of(against=part(200, failures=40, release="v1"))
 
     assert verdict is Verdict.PASS
-    assert reason.endswith("what serves failed 40 of 200 requests")
+    assert lines[-1] == "what serves failed 40 of 200 requests"
 
 
 def test_the_gates_secret_shows_nowhere(tmp_path, model):

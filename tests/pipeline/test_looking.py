@@ -115,7 +115,7 @@ def test_status_says_when_ecs_runs_what_nobody_recorded(config, account):
 def test_status_names_an_interrupted_release_that_went_live_and_how_to_finish_it(config, account, status_and_stage):
     """While it bakes by its weight, afterwards by its deployment: v2 serves, and the ledger does not know yet."""
     ledger = Ledger(account, account.bucket, "test", "tiny")
-    ledger.open_draft("v2", started_at="t1", task_definition_arn=NEW)
+    ledger.open_draft("v2", started_at="t1", task_definition_arn=NEW, allow_dirty=True)
     moving = account.start(NEW)
     moving.status, moving.at = status_and_stage
     account.stays_at = "BAKE_TIME"
@@ -125,7 +125,7 @@ def test_status_names_an_interrupted_release_that_went_live_and_how_to_finish_it
     assert ("v2", NEW) == (result.release_id, result.task_definition_arn)
     assert result.ledger == (
         "names v1; release v2 serves without a record: "
-        "`onnxship ship --release v2 --env test --service tiny` finishes it"
+        "`onnxship ship --release v2 --allow-dirty --env test --service tiny` finishes it"
     )
 
 
@@ -165,16 +165,31 @@ def test_history_lists_the_newest_first(config, account):
     assert (result.current, result.releases[1].git_sha, result.releases[1].who) == ("v1", "0123456", "ann")
 
 
-def test_history_shows_an_interrupted_release_at_the_top(config, account):
-    """A release without a record, and nobody holds the lock: where its run stopped, and how to go on."""
+def test_history_shows_an_abandoned_release_at_the_top(config, account):
+    """A release without a record, and nobody holds the lock: where its run vanished, and how to go on."""
     draft = Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1", who="ben")
     draft.intend("publish")
 
     newest, before = history(config, account, service="tiny").releases
 
     assert (newest.release_id, newest.outcome, newest.who) == ("v2", Outcome.ABANDONED, "ben")
-    assert newest.reason.endswith("last: publish; `onnxship ship --release v2` goes on with it")
+    assert newest.reason == "no run is at it any more; last: publish"
+    assert newest.goes_on_with == "onnxship ship --release v2 --env test --service tiny"
     assert before.release_id == "v1"
+
+
+def test_history_tells_what_interrupted_a_release(config, account):
+    """Ctrl-C is no vanished run; files that were not committed need their option again."""
+    draft = Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1", allow_dirty=True)
+    draft.intend("publish")
+    with pytest.raises(KeyboardInterrupt), draft.interruptible(account.clock.now):
+        raise KeyboardInterrupt
+
+    newest = history(config, account, service="tiny").releases[0]
+
+    assert newest.outcome is Outcome.INTERRUPTED
+    assert newest.reason == "stopped by Ctrl-C at 2026-11-21T00:00:00Z, at: publish"
+    assert newest.goes_on_with == "onnxship ship --release v2 --allow-dirty --env test --service tiny"
 
 
 def test_history_tells_the_release_that_a_run_is_at_from_an_abandoned_one(config, account):

@@ -14,7 +14,7 @@ LISTED = History(
     "production",
     "digits",
     "v1",
-    (HistoryLine("v1", Outcome.LIVE, "fine\nreally <b>", "2026-11-21", "ship", "", "abc", "ann | bob"),),
+    (HistoryLine("v1", Outcome.LIVE, "2026-11-21", "abc", "", "ann | bob", "ship", "fine\nreally <b>"),),
 )
 
 
@@ -86,6 +86,25 @@ def test_numbers_of_gates_are_for_scripts() -> None:
     assert "12.5" not in text + report.as_markdown(shipped)
 
 
+def test_sentences_stand_beneath_their_row_and_commands_can_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns: one line for what is short, the reason over the whole width, the command on a line of its own."""
+    monkeypatch.setenv("COLUMNS", "80")
+    command = "onnxship ship --release v2 --allow-dirty --env production --service digits-of-a-long-name"
+    reason = "no run is at it any more; last: ecs:UpdateService " + "digits-production " * 3
+    line = HistoryLine("v2", Outcome.ABANDONED, "", "0123456", "", "ann@laptop", "ship", reason, command)
+
+    table = report.as_text(History("production", "digits", "v1", (line,))).splitlines()[4:]
+
+    assert [
+        "releases",
+        "release_id  outcome    git_sha  who         event",
+        "v2          abandoned  0123456  ann@laptop  ship",
+        "  no run is at it any more; last: ecs:UpdateService digits-production",
+        "  digits-production digits-production",
+        f"  goes on with: {command}",
+    ] == table
+
+
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 110])
 def test_ids_are_whole_at_every_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """$COLUMNS is obeyed where output is piped; ids stand on one line, whatever else has to fold or give way."""
@@ -93,7 +112,7 @@ def test_ids_are_whole_at_every_width(columns: int, monkeypatch: pytest.MonkeyPa
     ids = ("20261121-065819-rollback", "v1")
     lines = (
         HistoryLine(
-            i, Outcome.LIVE, "every gate passed " * 5, "2026-11-21T06:58:19+00:00", "ship", "", "0123456", "ann@laptop"
+            i, Outcome.LIVE, "2026-11-21T06:58:19+00:00", "0123456", "", "ann@laptop", "ship", "every gate passed " * 5
         )
         for i in ids
     )

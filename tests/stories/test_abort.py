@@ -36,7 +36,7 @@ def left_behind(project: Project) -> dict[str, Any]:
             target for target in targets["ScalableTargets"]
             if target.get("SuspendedState", {}).get("DynamicScalingOutSuspended")
         ],
-        "open": [one for one in history["releases"] if one["outcome"] in ("open", "abandoned")],
+        "open": [one for one in history["releases"] if one["outcome"] in ("open", "interrupted", "abandoned")],
     }  # fmt: skip
 
 
