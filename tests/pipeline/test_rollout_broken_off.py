@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import AwsError, GateRefused, Locked
+from pipeline.errors import AwsError, GateRefused, Locked, RolledBack
 from pipeline.results import GateResult, Verdict
 from pipeline.stages.rollout import rollout
 from pipeline.waiting import FakeClock
@@ -106,11 +106,48 @@ def test_a_run_whose_deployment_was_stopped_by_another_ends_as_its_release_did(c
             world.deployments[-1].status = "STOP_REQUESTED"
             raise Locked("The lock was taken by ann", "wait")
 
-    with pytest.raises(GateRefused, match="taken by ann"):
+    with pytest.raises(GateRefused, match=r"stopped before production saw it: .* taken by ann") as ended:
         roll(config, world, Verdict.PASS, intend=stopped)
 
+    assert (True, True) == (ended.value.is_elsewhere, ended.value.remedy.startswith("ask them why"))
     assert [] == world.sent("stop_service_deployment") + world.sent("continue_service_deployment")
     assert world.deployments[-1].status == "ROLLBACK_SUCCESSFUL"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.INCONCLUSIVE])
+def test_a_deployment_that_is_taken_from_under_its_gate_was_not_refused_by_this_run(config, world, verdict):
+    """A rollback stopped it, and the gate's task with it; the lock is not taken yet. Who did it may say more."""
+
+    def gate(_target):
+        world.call("ecs", "stop_service_deployment", serviceDeploymentArn="dep/2", stopType="ROLLBACK")
+        world.refuse["continue_service_deployment"] = AwsError("no such hook", "", code="InvalidParameterException")
+        return GateResult("load", verdict, "the gate's task was stopped")
+
+    with pytest.raises(GateRefused) as ended:
+        rollout(
+            config, world, world.clock, [gate], service="s", release_id="v2", task_definition_arn=NEW,
+            image_digest=NEW_DIGEST,
+        )  # fmt: skip
+
+    assert ended.value.is_elsewhere
+    assert (verdict is Verdict.PASS) == ("stopped by user" in ended.value.what)
+
+
+def test_a_deployment_that_somebody_stops_while_it_starts_or_bakes_says_where_to_look(config, world):
+    """ECS's words, and `history` for the rest; there is nothing to correct."""
+
+    def stop(line: str) -> None:
+        if "BAKE_TIME" in line:
+            world.call("ecs", "stop_service_deployment", serviceDeploymentArn="dep/2", stopType="ROLLBACK")
+
+    with pytest.raises(RolledBack, match="taken back: stopped by user") as ended:
+        rollout(
+            config, world, world.clock, [lambda _: GateResult("g", Verdict.PASS, "")], service="s", release_id="v2",
+            task_definition_arn=NEW, image_digest=NEW_DIGEST, on_progress=stop,
+        )  # fmt: skip
+
+    assert ended.value.is_elsewhere
+    assert ended.value.remedy.startswith("if a person stopped it, `onnxship history --env e --service s` says who")
 
 
 class AnswerLost(World):
