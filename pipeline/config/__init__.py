@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config.gate import AgainstLive, Gate, Load
+from pipeline.config.mistakes import config_error, mistakes_in, unused_keys
 from pipeline.config.rollout import Canary, Linear, Rollout
 from pipeline.config.schema import (
     CONFIG_FILE,
@@ -55,6 +56,8 @@ def load(path: Path, env: str | None = None, overlay: Path | None = None) -> Con
     environments = raw.pop("environments", None)
     name, block = _choose_environment(environments, env, path)
     merged = _merge(raw, {k: v for k, v in block.items() if k not in Environment.model_fields})
+    services = merged.get("services")
+    unused = list(unused_keys(services)) if isinstance(services, dict) else []  # of the file: an overlay serves many
     if overlay:
         merged = _merge(merged, _expand_every_service(_read_mapping(overlay), merged))
     merged["environment"] = {k: v for k, v in block.items() if k in Environment.model_fields}
@@ -63,9 +66,12 @@ def load(path: Path, env: str | None = None, overlay: Path | None = None) -> Con
             raise ConfigError(f"{path}: `{own}` is not a key of this file.", f"remove `{own}`")
     merged |= {"environment_name": name, "directory": path.parent.resolve(), "path": path, "overlay": overlay}
     try:
-        return Config.model_validate(merged)
+        config = Config.model_validate(merged)
     except ValidationError as error:
-        raise _config_error(path, error) from error
+        raise config_error(path, [*mistakes_in(error, name), *unused]) from error
+    if unused:
+        raise config_error(path, unused)
+    return config
 
 
 def _overlay_from_environment() -> Path | None:
@@ -149,27 +155,3 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
-
-
-def _config_error(path: Path, error: ValidationError) -> ConfigError:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        lines.append(f"{where}: {_in_words(problem)}")
-    count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
-    return ConfigError(
-        f"{path} has {count}.",
-        "correct the lines named above; the commented onnxship.yaml in the documentation shows every key",
-        details=tuple(dict.fromkeys(lines)),
-    )
-
-
-def _in_words(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "is not a known key"
-    if problem["type"] == "missing":
-        return "is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-    return message + shown

@@ -62,9 +62,9 @@ def test_every_mistake_is_shown_at_once_with_its_path(file: Path) -> None:
         config.load(file, "staging")
 
     assert (
-        "edge.allow_http: Input should be a valid boolean, unable to interpret input (found 'maybe')",
+        "edge.allow_http: must be true or false (found 'maybe')",
         "services.digits.model.path: is missing",
-        "services.digits.model.pth: is not a known key",
+        "services.digits.model.pth: is not a known key; did you mean `path`?",
     ) == tuple(sorted(caught.value.details))
 
 
@@ -211,8 +211,8 @@ def test_the_commented_example_shows_every_key_of_a_service() -> None:
             "{rps: 10, duration_s: 5}",
             "rps 10 x duration_s 5 gives 50 pairs of requests, too few to compare; 60 are needed",
         ),
-        ("{max_latency_ratio: 0.9}", "Input should be greater than or equal to 1"),
-        ("{duration_s: 301}", "Input should be less than or equal to 300"),
+        ("{max_latency_ratio: 0.9}", "must be at least 1 (found 0.9)"),
+        ("{duration_s: 301}", "must be at most 300 (found 301)"),
     ],
 )
 def test_a_comparison_that_could_decide_nothing_is_refused(file: Path, against_live: str, says: str) -> None:

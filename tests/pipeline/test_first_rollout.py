@@ -12,7 +12,7 @@ from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating, CreatingRolling
 @pytest.fixture
 def config(configure):
     """The gate's caller is known, so nobody is asked for it."""
-    return configure(gate__runner_cidr="192.0.2.7/32")
+    return configure(gate__from="runner", gate__runner_cidr="192.0.2.7/32")
 
 
 @pytest.fixture

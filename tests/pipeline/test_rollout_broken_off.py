@@ -133,7 +133,7 @@ def test_a_deployment_that_is_taken_from_under_its_gate_was_not_refused_by_this_
     assert (verdict is Verdict.PASS) == ("stopped by user" in ended.value.what)
 
 
-def test_a_deployment_that_somebody_stops_while_it_starts_or_bakes_says_where_to_look(config, world):
+def test_a_deployment_that_somebody_stops_while_it_bakes_says_where_to_look(config, world):
     """ECS's words, and `history` for the rest; there is nothing to correct."""
 
     def stop(line: str) -> None:
