@@ -99,6 +99,19 @@ class StoppedTask:
         return self.arn.rsplit("/", 1)[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that runs, or is about to, and its private address ("" before it has one)."""
+
+    arn: str
+    status: str
+    address: str
+
+    @property
+    def task_id(self) -> str:
+        return self.arn.rsplit("/", 1)[-1]
+
+
 def update_service_request(
     cluster: str, service: Service, task_definition_arn: str, configuration: dict[str, Any]
 ) -> dict[str, Any]:
@@ -225,16 +238,14 @@ def stopped_tasks(aws: Aws, cluster: str, service: str, task_definition_arn: str
     return tuple(stopped)
 
 
-def task_addresses(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> frozenset[str]:
-    """The private addresses of the running tasks of one task definition."""
+def running_tasks(aws: Aws, cluster: str, service: str, task_definition_arn: str) -> tuple[RunningTask, ...]:
+    """The service's tasks of one task definition that run or are about to."""
     arns = list_task_arns(aws, cluster, service)
-    addresses: list[str] = []
+    running: list[RunningTask] = []
     for start in range(0, len(arns), 100):
-        tasks = aws.call("ecs", "describe_tasks", cluster=cluster, tasks=arns[start : start + 100])["tasks"]
-        for task in (one for one in tasks if one["taskDefinitionArn"] == task_definition_arn):
-            details = [detail for attachment in task.get("attachments") or () for detail in attachment["details"]]
-            addresses += [detail["value"] for detail in details if detail["name"] == "privateIPv4Address"]
-    return frozenset(addresses)
+        described = aws.call("ecs", "describe_tasks", cluster=cluster, tasks=arns[start : start + 100])["tasks"]
+        running += [_running(task) for task in described if task["taskDefinitionArn"] == task_definition_arn]
+    return tuple(running)
 
 
 def _service(described: dict[str, Any]) -> Service:
@@ -310,3 +321,9 @@ def _stopped(task: dict[str, Any]) -> StoppedTask:
         reason=task.get("stoppedReason") or "",
         exit_codes=tuple(exits),
     )
+
+
+def _running(task: dict[str, Any]) -> RunningTask:
+    details = [detail for attachment in task.get("attachments") or () for detail in attachment["details"]]
+    addresses = [detail["value"] for detail in details if detail["name"] == "privateIPv4Address"]
+    return RunningTask(task["taskArn"], task.get("lastStatus") or "", addresses[0] if addresses else "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.aws.ecs import Service, StoppedTask, stopped_tasks
+from pipeline.aws.ecs import Service, StoppedTask, describe_service, running_tasks, stopped_tasks
+from pipeline.aws.elbv2 import target_health
 from pipeline.aws.logs import last_lines
 from pipeline.aws.session import Aws
 from pipeline.deployment.place import Place
@@ -17,6 +19,14 @@ NO_FAILURE = ("UserInitiated", "SpotInterruption", "TerminationNotice")
 # ECS tells of failed placement in service events alone, and these are text alone:
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html
 PLACEMENT_MESSAGES = ("unable to place a task", "failed to launch a task", "was unable to assume the role")
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A task of the new revision, and what ECS or the load balancer says of it."""
+
+    task_id: str
+    said: str
 
 
 def failed_tasks(aws: Aws, place: Place, task_definition_arn: str, since: datetime | None) -> tuple[StoppedTask, ...]:
@@ -37,12 +47,30 @@ def placement_failure(service: Service | None, since: datetime | None) -> str:
     return ""
 
 
-def explain_tasks(aws: Aws, place: Place, tasks: tuple[StoppedTask, ...]) -> tuple[str, ...]:
-    """A line per stopped task with its reason and exit codes; its last log lines beneath, unless they are the same."""
+def witnesses(
+    aws: Aws, place: Place, task_definition_arn: str, failed: tuple[StoppedTask, ...]
+) -> tuple[Witness, ...]:  # fmt: skip
+    """The failed tasks; where none has, those that run and do not get ready."""
+    if failed:
+        return tuple(
+            Witness(task.task_id, f"{task.reason or task.stop_code or 'stopped'}{_exits(task)}") for task in failed
+        )
+    service = describe_service(aws, place.cluster, place.service)
+    seen = {
+        target.target.rsplit(":", 1)[0]: f" and is {target.state}" + (f" ({target.reason})" if target.reason else "")
+        for group in (service.target_groups if service else ())
+        for target in target_health(aws, group)
+    }
+    running = running_tasks(aws, place.cluster, place.service, task_definition_arn)
+    return tuple(Witness(task.task_id, f"{task.status}{seen.get(task.address, '')}") for task in running)
+
+
+def explain_tasks(aws: Aws, place: Place, tasks: tuple[Witness, ...]) -> tuple[str, ...]:
+    """A line per task with what was said of it; its last log lines beneath, unless they are the same."""
     lines: list[str] = []
     shown: set[tuple[str, ...]] = set()
     for task in tasks[-SHOWN_TASKS:]:
-        lines.append(f"task {task.task_id}: {task.reason or task.stop_code or 'stopped'}{_exits(task)}")
+        lines.append(f"task {task.task_id}: {task.said}")
         said = tuple(readable(line) for line in last_lines(aws, place.log_group, task.task_id, SHOWN_LINES))
         lines += [f"  | {line}" for line in said] if said not in shown else ["  | (the same lines)"]
         shown.add(said)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.aws.ecs import Deployment, StoppedTask, describe_revision
+from pipeline.aws.ecs import Deployment, describe_revision
 from pipeline.aws.session import Aws
-from pipeline.deployment.diagnosis import explain_tasks
+from pipeline.deployment.diagnosis import Witness, explain_tasks
 from pipeline.deployment.place import Place
 from pipeline.deployment.settling import has_served, is_superseded
 from pipeline.errors import GateRefused, PipelineError, RolledBack, StateUnknown
@@ -25,7 +25,7 @@ class Refusal:
 
     reason: str
     lines: tuple[str, ...] = ()
-    tasks: tuple[StoppedTask, ...] = ()
+    tasks: tuple[Witness, ...] = ()
     is_elsewhere: bool = False
     remedy: str = ""
 

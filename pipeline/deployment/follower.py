@@ -26,7 +26,7 @@ from pipeline.aws.ecs import (
 )
 from pipeline.aws.session import Aws
 from pipeline.deployment.access import Caller, open_gate
-from pipeline.deployment.diagnosis import failed_tasks, placement_failure
+from pipeline.deployment.diagnosis import failed_tasks, placement_failure, witnesses
 from pipeline.deployment.endings import Refusal, conclude, gate_lines
 from pipeline.deployment.place import Place
 from pipeline.deployment.rolling import reach
@@ -289,7 +289,8 @@ class Follower:
     def _watch_start(self, deployment: Deployment) -> None:
         failed = failed_tasks(self.aws, self.place, self.wanted.task_definition_arn, deployment.created_at)
         if reason := self._why_not_starting(deployment, failed):
-            self._stop(deployment, Refusal(reason, tasks=failed))
+            seen = witnesses(self.aws, self.place, self.wanted.task_definition_arn, failed)
+            self._stop(deployment, Refusal(reason, tasks=seen))
 
     def _stop(self, deployment: Deployment, refusal: Refusal) -> None:
         self.refusal = refusal

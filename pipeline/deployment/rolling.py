@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.aws.ecs import describe_service, task_addresses
+from pipeline.aws.ecs import describe_service, running_tasks
 from pipeline.aws.elbv2 import target_health
 from pipeline.aws.session import Aws
 from pipeline.deployment.place import Place
@@ -27,5 +27,6 @@ def reach(aws: Aws, place: Place, task_definition_arn: str) -> Reach:
         for target in target_health(aws, group)
         if target.state == "healthy"
     }
-    ours = task_addresses(aws, place.cluster, place.service, task_definition_arn)
+    tasks = running_tasks(aws, place.cluster, place.service, task_definition_arn)
+    ours = {task.address for task in tasks if task.address}
     return Reach(some=bool(healthy & ours), only=bool(healthy) and healthy <= ours)

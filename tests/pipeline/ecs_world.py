@@ -54,6 +54,9 @@ class World:
     alarm_states: dict[str, str] = field(default_factory=lambda: {"p-e-s-5xx": "OK"})
     digests: dict[str, str] = field(default_factory=lambda: {OLD: OLD_DIGEST, NEW: NEW_DIGEST, OTHER: NEW_DIGEST})
     stopped: list[dict[str, Any]] = field(default_factory=list)
+    running: list[dict[str, Any]] = field(default_factory=list)
+    health: dict[str, tuple[str, str]] = field(default_factory=dict)  # of targets by address: state and description
+    log: str = "Traceback: no module named torch"
     gate_tasks: dict[str, str] = field(default_factory=dict)  # ARN and who started it
     events: list[dict[str, Any]] = field(default_factory=list)
     ingress: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,7 +115,7 @@ class World:
         alarms = {"alarmNames": list(self.rollback_alarms), "enable": True, "rollback": True}
         service = {
             "serviceArn": "arn:svc", "serviceName": "svc", "status": "ACTIVE", "taskDefinition": OLD,
-            "events": self.events,
+            "events": self.events, "loadBalancers": [{"targetGroupArn": "green"}] if self.health else [],
             "deploymentConfiguration": {"alarms": alarms, "lifecycleHooks": hooks} | self.configuration,
         }  # fmt: skip
         return {"services": [service]}
@@ -199,14 +202,17 @@ class World:
         d.hook = "FAILED" if d.hook == "AWAITING_ACTION" else d.hook
         return {}
 
-    def _list_tasks(self, family: str = "", **_: Any) -> dict[str, Any]:
+    def _list_tasks(self, family: str = "", desiredStatus: str = "RUNNING", **_: Any) -> dict[str, Any]:
         if family:
             return {"taskArns": list(self.gate_tasks) if family.endswith("_gate") else []}
-        return {"taskArns": [task["taskArn"] for task in self.stopped]}
+        return {
+            "taskArns": [task["taskArn"] for task in (self.stopped if desiredStatus == "STOPPED" else self.running)]
+        }
 
     def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:
         running = [{"taskArn": arn, "startedBy": who} for arn, who in self.gate_tasks.items()]
-        return {"tasks": [task for task in (*self.stopped, *running) if task["taskArn"] in tasks]}
+        known = (*self.stopped, *self.running, *running)
+        return {"tasks": [task for task in known if task["taskArn"] in tasks]}
 
     def _stop_task(self, task: str, **_: Any) -> dict[str, Any]:
         del self.gate_tasks[task]
@@ -217,7 +223,14 @@ class World:
         return {"MetricAlarms": [{"AlarmName": name, "StateValue": state} for name, state in known.items()]}
 
     def _get_log_events(self, **_: Any) -> dict[str, Any]:
-        return {"events": [{"message": "Traceback: no module named torch\n"}]}
+        return {"events": [{"message": f"{self.log}\n"}]}
+
+    def _describe_target_health(self, TargetGroupArn: str) -> dict[str, Any]:
+        described = [
+            {"Target": {"Id": address, "Port": 8080}, "TargetHealth": {"State": state, "Description": words}}
+            for address, (state, words) in self.health.items()
+        ]
+        return {"TargetHealthDescriptions": described}
 
     def _get_secret_value(self, **_: Any) -> dict[str, Any]:
         return {"SecretString": "sesame"}
@@ -423,7 +436,7 @@ class Rolling(World):
 
     def _list_tasks(self, desiredStatus: str = "STOPPED", family: str = "", **_: Any) -> dict[str, Any]:
         if family or desiredStatus == "STOPPED":
-            return super()._list_tasks(family=family)
+            return super()._list_tasks(family, desiredStatus)
         return {"taskArns": ["arn:task/new"]}
 
     def _describe_tasks(self, tasks: list[str], **_: Any) -> dict[str, Any]:

@@ -224,6 +224,31 @@ def test_a_start_that_takes_too_long_is_stopped_at_its_deadline(config, world):
     assert 60 <= world.clock.slept_s < 120
 
 
+def test_a_start_that_hangs_names_the_task_what_the_balancer_says_and_its_last_words(config, world):
+    """Nothing has failed: the reason is in the log of the task that runs, and in the health check's answer."""
+    world.stays_at = "SCALE_UP"
+    details = [{"name": "privateIPv4Address", "value": "10.0.0.7"}]
+    world.running = [
+        {
+            "taskArn": "arn:task/7",
+            "taskDefinitionArn": NEW,
+            "lastStatus": "RUNNING",
+            "attachments": [{"details": details}],
+        },
+        {"taskArn": "arn:task/1", "taskDefinitionArn": OLD, "lastStatus": "RUNNING"},
+    ]
+    world.health = {"10.0.0.7": ("unhealthy", "Health checks failed with these codes: [503]")}
+    world.log = '{"level": "warning", "message": "still in service.py startup() after 50 s"}'
+
+    with pytest.raises(GateRefused, match="start_deadline_s") as refused:
+        roll(config, world)
+
+    assert refused.value.details == (
+        "task 7: RUNNING and is unhealthy (Health checks failed with these codes: [503])",
+        "  | warning: still in service.py startup() after 50 s",
+    )
+
+
 def test_a_task_that_cannot_be_placed_stops_the_deployment_at_once(config, world):
     """ECS's own message is passed on, without waiting for the deadline."""
     world.stays_at = "SCALE_UP"
