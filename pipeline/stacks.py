@@ -192,15 +192,15 @@ class Stacks:
 
         def probe() -> Stack | None:
             nonlocal cursor, has_ended
-            self.follow()
             current = cloudformation.describe_stack(self.aws, stack.id, region=region)
-            if current is None:
-                return _deleted(stack)
-            events = list(cloudformation.events_after(self.aws, stack.id, cursor, region=region))
+            events = list(cloudformation.events_after(self.aws, stack.id, cursor, region=region)) if current else []
             for event in latest_of_each(events):
                 self.on_progress(f"{stack.name}: {event}")
             for event in events:
                 cursor, has_ended = event.id, has_ended or event.is_end_of(stack)
+            self.follow()  # after the events, which say what it has come from
+            if current is None:
+                return _deleted(stack)
             is_over = has_ended and not current.is_in_progress
             return current if is_over or current.status == "DELETE_COMPLETE" else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -162,7 +163,7 @@ def ship(
         code = _bootstrap_and_ship(config_path, common, ["--output", output, *_given("--release", release)])
     finally:
         if code or output == "text":
-            click.echo(_farewell(config_path, state, code), err=True)
+            click.echo(f"\n{_farewell(config_path, state, code)}", err=True)
     sys.exit(code)
 
 
@@ -174,11 +175,18 @@ def _bootstrap_and_ship(config_path: Path, common: list[str], more: list[str]) -
     environment = local_aws.environment_for(config_path)
     # `ship` refuses files that are not committed where CI is set. What is only rehearsed may be thrown away.
     environment.pop("CI", None)
-    onnxship = [sys.executable, "-m", "pipeline"]
-    code = interruption.run_to_end([*onnxship, "bootstrap", *common], environment, stdout=sys.stderr)
-    if code:
-        return code
-    return interruption.run_to_end([*onnxship, "ship", *common, *more, "--allow-dirty", "--yes"], environment)
+    bootstrap, ship = ["bootstrap", *common], ["ship", *common, *more, "--allow-dirty", "--yes"]
+    # What is typed here is told, and of `bootstrap` only its progress: its result would stand between the two.
+    code = _run(bootstrap, environment, stdout=subprocess.DEVNULL)
+    return code or _run(ship, environment)
+
+
+def _run(words: list[str], environment: dict[str, str], stdout: int | None = None) -> int:
+    typed = shlex.join(["onnxship", *words])
+    for default in (f" --config {configuration.CONFIG_FILE}", " --output text"):
+        typed = typed.replace(default, "")
+    click.echo(f"\n$ {typed}", err=True)
+    return interruption.run_to_end([sys.executable, "-m", "pipeline", *words], environment, stdout=stdout)
 
 
 def _farewell(config_path: Path, state: dict[str, Any], code: int) -> str:

@@ -200,6 +200,8 @@ class Release:
     def _create_service(self, definition: TaskDefinition) -> RolledOut:
         """The first release: CloudFormation creates the service, and its deployment is gated meanwhile."""
         self.intend("create service")
+        strategy = self.run.settings.rollout.strategy
+        self.run.progress(f"creating the service with release {self.id}, its first ({strategy}): {definition.arn}")
         first = rollout_stage.FirstRollout(
             self.run.config,
             self.run.aws,

@@ -38,6 +38,7 @@ from pipeline.words import counted
 
 Gate = Callable[[Target], GateResult]
 GATE_STAGE = "POST_TEST_TRAFFIC_SHIFT"
+SHIFT_STAGE = "PRODUCTION_TRAFFIC_SHIFT"
 STAGES_BEFORE_PRODUCTION = (
     "", "RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP", "TEST_TRAFFIC_SHIFT", GATE_STAGE,
     "PRE_PRODUCTION_TRAFFIC_SHIFT",
@@ -178,11 +179,14 @@ class Follower:
         raise StateUnknown(what, f"look what runs: `onnxship status {self.place.options}`")
 
     def _observe(self, deployment: Deployment) -> None:
+        self.is_rolling = deployment.strategy == "ROLLING"
+        goes_forward = deployment.status in ("PENDING", "IN_PROGRESS")
+        if goes_forward and deployment.stage != SHIFT_STAGE:
+            self._tell_step(deployment)  # all of the shift may lie between two looks, and came before this stage
         if self._spans.observe(deployment.stage or deployment.status, self.clock):
             self.tell(f"{deployment.status}  {deployment.stage}".rstrip())
-        self.is_rolling = deployment.strategy == "ROLLING"
         # During a rollback the stages after the shift appear too; then only what was seen before counts.
-        if deployment.status not in ("PENDING", "IN_PROGRESS"):
+        if not goes_forward:
             return
         self._tell_step(deployment)
         self.had_production = self.had_production or self._reaches_production(deployment)
