@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Draft:
 
     @property
     def doing(self) -> str:
-        """What its run was about to do last."""
-        return str(self.content["intents"][-1]) if self.content["intents"] else "its start"
+        """What its run was about to do last; of ARNs what names the thing."""
+        return re.sub(r"arn:\S*/", "", self.content["intents"][-1]) if self.content["intents"] else "its start"
 
     @property
     def interruption(self) -> str:

@@ -28,7 +28,6 @@ def error_of(record: Record, error: PipelineError) -> PipelineError:
     where = f"--env {record.environment} --service {record.service}"
     return kind(
         f"Release `{record.release_id}` ended as {record.outcome}: {record.reason.rstrip('.')}.",
-        f"ask there; what serves now: `onnxship status {where}`. Nothing was found wrong with the release: to ship it "
-        f"after all, `onnxship ship {where}`",
-        details=error.details,
+        f"ask them; nothing was found wrong with the release itself. What serves now: `onnxship status {where}`; "
+        f"to ship it after all: `onnxship ship {where}`",
     )

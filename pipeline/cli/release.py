@@ -305,10 +305,10 @@ def held(run: Run, command: str, resuming: str) -> Iterator[Lease]:
             place = find_place(run.config, run.aws, run.service)
             now = run.clock.now().isoformat()
             live = live_revision(run.aws, place).task_definition_arn
-            if done := ledger.reconcile(live, now=now, resuming=resuming):
-                run.progress(done)
-            for line in Settling(run.aws, ledger, place, now, resuming).settle():
-                run.progress(line)
+            done = ledger.reconcile(live, now=now, resuming=resuming)
+            for line in dict.fromkeys((done, *Settling(run.aws, ledger, place, now, resuming).settle())):
+                if line:
+                    run.progress(line)
         yield lease
 
 

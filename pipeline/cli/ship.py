@@ -20,6 +20,7 @@ from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision
 from pipeline.deployment.place import find_place, ledger_of
+from pipeline.deployment.stopping import running_deployment
 from pipeline.deployment.strategy import note_on
 from pipeline.errors import ConfigError, GateRefused, UsageError
 from pipeline.results import (
@@ -144,6 +145,8 @@ def _nothing_to_do(run: Run, release_id: str | None, allow_dirty: bool) -> Shipp
     if record is None:
         return None
     place = find_place(run.config, run.aws, run.service)
+    if running_deployment(run.aws, place):
+        return None  # another release may be about to serve, or serve already
     if live_revision(run.aws, place).task_definition_arn != record.task_definition_arn:
         return None  # the pointer is to be put right first, under the lock
     is_same = _fingerprint(run, allow_dirty) == _recorded_fingerprint(record)

@@ -172,8 +172,9 @@ class _Return:
                 current = ledger.current()
                 if current is None or current.task_definition_arn != live.task_definition_arn:
                     return "the pointer does not name what serves; the next `onnxship ship` puts that right", preempted
+                reason = f"{self.who.name} stopped the deployment of {_release_of(self.aws, stopped)}"
                 ledger.add_event(
-                    self.event_id, f"{self.who.name} stopped deployment {stopped.arn}", serves=current,
+                    self.event_id, reason, serves=current,
                     at=self.clock.now().isoformat(), deployment_arn=stopped.arn, who=self.who.name,
                     run_url=self.who.run_url,
                 )  # fmt: skip

@@ -168,12 +168,12 @@ def test_history_lists_the_newest_first(config, account):
 def test_history_shows_an_abandoned_release_at_the_top(config, account):
     """A release without a record, and nobody holds the lock: where its run vanished, and how to go on."""
     draft = Ledger(account, account.bucket, "test", "tiny").open_draft("v2", started_at="t1", who="ben")
-    draft.intend("publish")
+    draft.intend("ecs:UpdateService svc arn:aws:ecs:eu-west-1:111122223333:task-definition/p-e-s:2")
 
     newest, before = history(config, account, service="tiny").releases
 
     assert (newest.release_id, newest.outcome, newest.who) == ("v2", Outcome.ABANDONED, "ben")
-    assert newest.reason == "no run is at it any more; last: publish"
+    assert newest.reason == "no run is at it any more; last: ecs:UpdateService svc p-e-s:2"
     assert newest.goes_on_with == "onnxship ship --release v2 --env test --service tiny"
     assert before.release_id == "v1"
 

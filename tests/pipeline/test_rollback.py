@@ -131,7 +131,7 @@ def test_a_release_that_bakes_is_stopped_without_a_new_deployment(config, accoun
     assert (result.how, result.serves, result.replaced) == ("stopped-deployment", "v2", "v3")
     assert result.task_definition_arn == NEW
     assert account.sent("update_service") == []
-    assert "stopped deployment dep/3" in ledger_of(account).record(result.event_id).reason
+    assert "stopped the deployment of v3" in ledger_of(account).record(result.event_id).reason
     assert ledger_of(account).current().release_id == "v2"
 
 

@@ -117,6 +117,28 @@ def test_a_ship_that_was_killed_at_its_gate_is_taken_up(rehearsal: Project) -> N
     assert "v5" == predict(again.json["production_url"])[0]
 
 
+def test_a_release_that_was_killed_in_its_bake_takes_no_other_model(rehearsal: Project) -> None:
+    """Its name stands for what ECS runs under it: exit 2, and the changed files go out under another name."""
+    rehearsal.train(c=1.35)
+    rehearsal.commit("v5b")
+    process = rehearsal.begin("ship", "--release", "v5b", "--yes")
+    wait_for_line(process, "BAKE_TIME")
+    process.kill()
+    process.wait()
+    rehearsal.train(c=1.4)
+
+    rehearsal.onnxship("lock", "release", "--yes")
+    listed = rehearsal.onnxship("history", "--output", "json").json["releases"][0]
+    refused = rehearsal.onnxship("ship", "--release", "v5b", "--allow-dirty", "--yes")
+    other = rehearsal.onnxship("ship", "--release", "v5c", "--allow-dirty", "--yes", "--output", "json")
+    history = rehearsal.onnxship("history", "--output", "json").json["releases"]
+
+    assert listed["goes_on_with"].startswith("onnxship ship --release v5b --env ")
+    assert (2, True) == (refused.exit_code, "`v5b` was begun with model" in refused.stderr), refused.stderr
+    assert (0, "v5c") == (other.exit_code, other.json["release_id"]), other.stderr
+    assert [("v5c", "live"), ("v5b", "live")] == [(one["release_id"], one["outcome"]) for one in history[:2]]
+
+
 def test_of_two_ships_at_once_one_goes_on(rehearsal: Project) -> None:
     """The other ends with 7 and names the holder, its command and since when."""
     rehearsal.train(c=1.5)
