@@ -13,7 +13,7 @@ CRASH = (
     'Its last log lines:\n  File "/app/service.py", line 7, in startup\n    raise RuntimeError("<script>alert(1)'
     '</script> no weights & no plan")\nRuntimeError: no weights'
 )
-SLOWER = "slower than what serves: median 91.2 ms against 6.4 ms (x14.2; with noise x12.9 to x15.6), at most x1.5"
+SLOWER = "slower than what serves: median 91.2 ms against 6.4 ms (x14.2; p95 x4.05), at most x1.5"
 PRODUCTION = [("v1", USERS_FROM_S - 8), ("v2", 76.0), ("late-failure", 178.0), ("v2", 189.0), ("v1", 203.0)]
 BAD = [
     ("permuted", "the model's classes are in another order", "publish", 4.1,
