@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceDeployment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.errors import AwsError
 RUNNING_STATUSES = ("PENDING", "IN_PROGRESS", "STOP_REQUESTED", "ROLLBACK_REQUESTED", "ROLLBACK_IN_PROGRESS")
 RELEASE_TAG = "onnxship:release"
 GONE_CODES = ("ClusterNotFoundException", "ServiceNotFoundException", "ServiceNotActiveException")
+DESCRIBED_AT_ONCE = 20  # deployments, or revisions, that ECS describes in one call
 ENDED_STATUSES = ("SUCCESSFUL", "STOPPED", "ROLLBACK_SUCCESSFUL", "ROLLBACK_FAILED")
 
 
@@ -201,17 +203,23 @@ def list_deployments(
 
 def describe_deployment(aws: Aws, arn: str) -> Deployment | None:
     """The deployment, or None when ECS does not know it (yet, or any more)."""
-    found = aws.call("ecs", "describe_service_deployments", serviceDeploymentArns=[arn])
-    return _deployment(found["serviceDeployments"][0]) if found["serviceDeployments"] else None
+    return describe_deployments(aws, [arn]).get(arn)
+
+
+def describe_deployments(aws: Aws, arns: Sequence[str]) -> dict[str, Deployment]:
+    """By ARN, those that ECS knows of `arns`, which are DESCRIBED_AT_ONCE at most."""
+    found = aws.call("ecs", "describe_service_deployments", serviceDeploymentArns=list(arns))["serviceDeployments"]
+    return {one["serviceDeploymentArn"]: _deployment(one) for one in found}
 
 
 def describe_revision(aws: Aws, arn: str) -> Revision | None:
-    found = aws.call("ecs", "describe_service_revisions", serviceRevisionArns=[arn])["serviceRevisions"]
-    if not found:
-        return None
-    images = found[0].get("containerImages", [])
-    digests = tuple(image.get("imageDigest") or image.get("image", "").partition("@")[2] for image in images)
-    return Revision(arn, found[0].get("taskDefinition", ""), tuple(digest for digest in digests if digest))
+    return describe_revisions(aws, [arn]).get(arn)
+
+
+def describe_revisions(aws: Aws, arns: Sequence[str]) -> dict[str, Revision]:
+    """By ARN, those that ECS knows of `arns`, which are DESCRIBED_AT_ONCE at most."""
+    found = aws.call("ecs", "describe_service_revisions", serviceRevisionArns=list(arns))["serviceRevisions"]
+    return {one["serviceRevisionArn"]: _revision(one) for one in found}
 
 
 def continue_deployment(aws: Aws, deployment_arn: str, hook_id: str, action: str) -> None:
@@ -301,6 +309,13 @@ def _deployment(described: dict[str, Any]) -> Deployment:
         triggered_alarms=tuple((described.get("alarms") or {}).get("triggeredAlarmNames") or ()),
         rollback_started_at=rollback.get("startedAt"),
     )
+
+
+def _revision(described: dict[str, Any]) -> Revision:
+    images = described.get("containerImages", [])
+    digests = tuple(image.get("imageDigest") or image.get("image", "").partition("@")[2] for image in images)
+    named = tuple(digest for digest in digests if digest)
+    return Revision(described["serviceRevisionArn"], described.get("taskDefinition", ""), named)
 
 
 def _has_all(revision: dict[str, Any]) -> bool:

@@ -12,7 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.aws.draft import Draft
-from pipeline.aws.ecs import Deployment, describe_deployment, describe_revision, list_deployments
+from pipeline.aws.ecs import (
+    DESCRIBED_AT_ONCE,
+    Deployment,
+    describe_deployments,
+    describe_revisions,
+    list_deployments,
+)
 from pipeline.aws.ledger import Ledger
 from pipeline.aws.session import Aws
 from pipeline.deployment.live import live_revision
@@ -128,11 +134,21 @@ class Settling:
         return None
 
     def _describe(self, arn: str) -> tuple[Deployment | None, str]:
-        """A deployment and its task definition, asked once in a pass however many drafts are open."""
+        """A deployment and its task definition, asked once in a pass however many drafts are open.
+
+        An old draft that nothing can be said of looks through all deployments since: many are asked for at once.
+        """
         if arn not in self._described:
-            deployment = describe_deployment(self.aws, arn)
-            revision = describe_revision(self.aws, deployment.target_revision) if deployment else None
-            self._described[arn] = deployment, revision.task_definition if revision else ""
+            arns = [listed for listed, _ in self._listed]
+            first = arns.index(arn)
+            batch = [one for one in arns[first : first + DESCRIBED_AT_ONCE] if one not in self._described]
+            found = describe_deployments(self.aws, batch)
+            targets = list(dict.fromkeys(one.target_revision for one in found.values() if one.target_revision))
+            revisions = describe_revisions(self.aws, targets) if targets else {}
+            for one in batch:
+                deployment = found.get(one)
+                revision = revisions.get(deployment.target_revision) if deployment else None
+                self._described[one] = deployment, revision.task_definition if revision else ""
         return self._described[arn]
 
     def _unrecorded_rollback(self, deployment: Deployment) -> Iterator[str]:

@@ -135,11 +135,10 @@ class World:
         return {"serviceDeployments": [{"serviceDeploymentArn": d.arn, "createdAt": d.created_at} for d in found]}
 
     def _describe_service_deployments(self, serviceDeploymentArns: list[str]) -> dict[str, Any]:
-        moving = self._find(serviceDeploymentArns[0])
-        if moving is None:
-            return {"serviceDeployments": [], "failures": []}
-        self._move(moving)
-        return {"serviceDeployments": [self._described(moving)]}
+        found = [moving for arn in serviceDeploymentArns if (moving := self._find(arn))]
+        for moving in found:
+            self._move(moving)
+        return {"serviceDeployments": [self._described(moving) for moving in found], "failures": []}
 
     def _find(self, arn: str) -> Moving | None:
         return next((d for d in self.deployments if d.arn == arn), None)
@@ -179,12 +178,12 @@ class World:
         }  # fmt: skip
 
     def _describe_service_revisions(self, serviceRevisionArns: list[str]) -> dict[str, Any]:
-        arn = serviceRevisionArns[0]
+        return {"serviceRevisions": [self._revision(arn) for arn in serviceRevisionArns]}
+
+    def _revision(self, arn: str) -> dict[str, Any]:
         definition = arn.removeprefix("rev/")
         images = [{"containerName": "model", "imageDigest": self.digests[definition]}]
-        return {
-            "serviceRevisions": [{"serviceRevisionArn": arn, "taskDefinition": definition, "containerImages": images}]
-        }
+        return {"serviceRevisionArn": arn, "taskDefinition": definition, "containerImages": images}
 
     def _continue_service_deployment(self, serviceDeploymentArn: str, hookId: str, action: str) -> dict[str, Any]:
         d = self._find(serviceDeploymentArn)

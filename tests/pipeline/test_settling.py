@@ -6,7 +6,7 @@ from pipeline.aws.ledger import Ledger
 from pipeline.deployment.place import find_place
 from pipeline.deployment.settling import Settling
 from pipeline.waiting import FakeClock
-from tests.pipeline.ecs_world import NEW_DIGEST, OTHER
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OTHER
 from tests.pipeline.memory_s3 import MemoryS3
 from tests.pipeline.test_crashes import InMemory
 from tests.pipeline.test_rollback import config, shipped_twice
@@ -23,6 +23,22 @@ def test_a_pass_asks_for_a_deployment_once_however_many_drafts_are_open(config):
     few, many = (asked_with(account, place, drafts) for drafts in (1, 6))
 
     assert few == many != Counter()
+
+
+def test_a_draft_that_many_deployments_came_after_asks_for_twenty_at_once(config):
+    """ECS remembers ninety days of them; one by one each later run would take minutes, and be throttled."""
+    clock = FakeClock()
+    account = shipped_twice(InMemory(clock, s3=MemoryS3(clock.now), bucket="b"))
+    for _ in range(45):
+        account.start(NEW).status = "SUCCESSFUL"
+
+    asked = asked_with(account, find_place(config, account, "tiny"), 1)
+
+    assert 47 == len(account.deployments) == len(asked)
+    assert [20, 20, 7] == [
+        len(request["serviceDeploymentArns"]) for request in account.sent("describe_service_deployments")
+        if len(request["serviceDeploymentArns"]) > 1
+    ]  # fmt: skip
 
 
 def asked_with(account: InMemory, place, drafts: int) -> Counter[str]:
