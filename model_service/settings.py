@@ -39,6 +39,7 @@ class Settings:
     model_dir: Path = Path("/models")
     release_id: str = "local"
     device: str = "cpu"
+    gpu_mem_limit_mib: int = 0
     api_keys_file: str = ""
     api_keys_secret_arn: str = ""
     api_keys_reload_s: float = 60.0
@@ -161,6 +162,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "model_dir": Path,
     "release_id": _matching(RELEASE_ID, "1 to 64 of the characters 0-9 A-Z a-z . _ -"),
     "device": _one_of(DEVICES),
+    "gpu_mem_limit_mib": _number(int, 0, 2**20),
     "api_keys_file": str,
     "api_keys_secret_arn": _matching(SECRET_ARN, "the ARN of a secret in Secrets Manager"),
     "api_keys_reload_s": _number(float, 0.1, 86400),
