@@ -49,6 +49,11 @@ class BuildContext:
     command: tuple[str, ...] = SERVER_COMMAND
 
     @property
+    def stage(self) -> str | None:
+        """The stage that Docker builds: the target, or the last one of a Dockerfile of the user's own."""
+        return self.target if self.directory is None else None
+
+    @property
     def digest(self) -> str:
         """sha256 in hex over every file, the Dockerfile, its arguments, the target and the builder."""
         listed = [[f.path, hashlib.sha256(f.content).hexdigest(), f.is_executable] for f in self.files]

@@ -46,19 +46,24 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class ImageBuild:
-    """What is built and where it is pushed. `options` are further words for Docker: the machine's, not the image's."""
+    """What is built and where it is pushed: the Dockerfile's `stage`, or its last one.
+
+    `options` are further words for Docker: the machine's, not the image's.
+    """
 
     directory: Path
     dockerfile: Path
     reference: str
     arguments: Mapping[str, str]
     options: tuple[str, ...] = ()
+    stage: str | None = None
 
     @property
     def words(self) -> list[str]:
         """What every builder is told alike."""
         return [
             *("--platform", PLATFORM),
+            *(("--target", self.stage) if self.stage else ()),
             *[word for name, value in sorted(self.arguments.items()) for word in ("--build-arg", f"{name}={value}")],
             *self.options,
             *("--progress", "plain", "--file", str(self.dockerfile), "--tag", self.reference),

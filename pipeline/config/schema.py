@@ -74,7 +74,7 @@ class Edge(Section):
 class Image(Section):
     context: str = "."
     dockerfile: str | None = None
-    target: Literal["cpu"] = "cpu"
+    target: Literal["cpu", "gpu"] = "cpu"
     builder: Literal["docker", "layers"] = "docker"
     base: str | None = None
 
@@ -170,6 +170,16 @@ class Service(Section):
     route: Route = Route()
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+
+    @model_validator(mode="after")
+    def _a_gpu_is_not_on_fargate(self) -> Service:
+        # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
+        if self.image.target == "gpu" and self.compute.type == "fargate":
+            raise ValueError(
+                "image.target is gpu and compute.type is fargate, but Fargate has no GPU; set image.target: cpu "
+                "(tasks with a GPU, on EC2 or Managed Instances, are not built yet)"
+            )
+        return self
 
 
 class Cost(Section):

@@ -173,7 +173,7 @@ def _push_docker(context: BuildContext, repository: Repository, login: oci_regis
         if context.directory is None:
             context.write_to(directory)
         reference, dockerfile = f"{repository.uri}:{tag}", directory / context.dockerfile
-        image = docker.ImageBuild(directory, dockerfile, reference, context.arguments, options)
+        image = docker.ImageBuild(directory, dockerfile, reference, context.arguments, options, context.stage)
         return docker.build_and_push(image, installed, environment, repository.on_progress)
 
 

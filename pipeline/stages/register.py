@@ -18,6 +18,7 @@ USER = "10001:10001"
 STOP_TIMEOUT_S = 60
 HEALTH_COMMAND = ["CMD", "python", "-m", "model_service.health"]
 START_PERIOD_S = 60
+DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 
 def register(
@@ -82,7 +83,7 @@ def _container(
             "retries": 3,
             "startPeriod": START_PERIOD_S,
         },
-        "environment": _environment(settings, release_id, published, config.environment.region),
+        "environment": _environment(settings, release_id, built, published, config.environment.region),
         "secrets": [{"name": name, "valueFrom": arn} for name, arn in sorted(settings.secrets.items())],
         "logConfiguration": {
             "logDriver": "awslogs",
@@ -95,7 +96,9 @@ def _container(
     }
 
 
-def _environment(settings: Service, release_id: str, published: Published, region: str) -> list[dict[str, str]]:
+def _environment(
+    settings: Service, release_id: str, built: Built, published: Published, region: str
+) -> list[dict[str, str]]:  # fmt: skip
     """The pipeline's own names stand above the user's: they say what the release is.
 
     The region is said, because without it S3 is asked at its global address, which no VPC endpoint serves.
@@ -110,6 +113,6 @@ def _environment(settings: Service, release_id: str, published: Published, regio
         "MODEL_MANIFEST_VERSION_ID": published.manifest_version_id,
         "MODEL_MANIFEST_SHA256": published.manifest_sha256,
         "RELEASE_ID": release_id,
-        "DEVICE": "cpu",
+        "DEVICE": DEVICES[built.target],
     }
     return [{"name": name, "value": value} for name, value in sorted(values.items())]

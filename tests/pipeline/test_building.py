@@ -139,9 +139,28 @@ def test_a_last_stage_for_another_platform_is_refused(configure: Configure, plat
         assert "Dockerfile" in paths(build_context(config, SERVICE))
 
 
-IMAGE = docker.ImageBuild(Path("/c"), Path("/c/Dockerfile"), "r:t", {"BASE": "python"}, ("--network", "host"))
+def test_the_target_is_the_stage_of_the_servers_own_dockerfile(configure: Configure) -> None:
+    """What `image.target` names is built and is part of the image's identity."""
+    config = configure()
+    image = config.services[SERVICE].image.model_copy(update={"target": "gpu"})
+    service = config.services[SERVICE].model_copy(update={"image": image})
+    cpu, gpu = (build_context(c, SERVICE) for c in (config, config.model_copy(update={"services": {SERVICE: service}})))
+
+    assert ("cpu", "gpu") == (cpu.stage, gpu.stage)
+    assert cpu.digest != gpu.digest
+
+
+def test_of_a_dockerfile_of_ones_own_the_last_stage_is_built(configure: Configure) -> None:
+    """As `docker build` does: it need not know our stages' names."""
+    config = configure(image={"dockerfile": "Dockerfile"})
+    (config.directory / "Dockerfile").write_text("FROM scratch\n")
+
+    assert build_context(config, SERVICE).stage is None
+
+
+IMAGE = docker.ImageBuild(Path("/c"), Path("/c/Dockerfile"), "r:t", {"BASE": "python"}, ("--network", "host"), "gpu")
 IMAGE_WORDS = [
-    *("--platform", "linux/amd64", "--build-arg", "BASE=python", "--network", "host"),
+    *("--platform", "linux/amd64", "--target", "gpu", "--build-arg", "BASE=python", "--network", "host"),
     *("--progress", "plain", "--file", "/c/Dockerfile", "--tag", "r:t"),
 ]
 

@@ -87,6 +87,16 @@ def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, 
     assert says in str(caught.value)
 
 
+def test_a_gpu_on_fargate_is_refused(file: Path) -> None:
+    """Fargate has none, and the task definition would be registered all the same."""
+    change(file, "golden: golden.npz}}", "golden: golden.npz}, image: {target: gpu}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert "image.target is gpu and compute.type is fargate, but Fargate has no GPU" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("edge", "says"),
     [

@@ -1,5 +1,7 @@
 """The task definition of a release, exactly, and registered once."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.aws.tasks import contains
@@ -17,9 +19,9 @@ PUBLISHED = Published(
 )
 
 
-def request(config, release_id: str = "v2"):
+def request(config, release_id: str = "v2", built: Built = BUILT):
     return task_definition_request(
-        config, service="tiny", release_id=release_id, built=BUILT, published=PUBLISHED, outputs=OUTPUTS
+        config, service="tiny", release_id=release_id, built=built, published=PUBLISHED, outputs=OUTPUTS
     )  # fmt: skip
 
 
@@ -90,6 +92,13 @@ def test_the_request_is_exactly_this(configure):
             {"key": "onnxship:service", "value": "tiny"},
         ],
     }
+
+
+def test_an_image_for_the_gpu_is_told_to_use_it(config):
+    """The server then refuses to start where ONNX Runtime would run the model on the CPU."""
+    [container] = request(config, built=replace(BUILT, target="gpu"))["containerDefinitions"]
+
+    assert {"name": "DEVICE", "value": "cuda"} in container["environment"]
 
 
 def test_the_same_release_is_registered_once_and_another_one_anew(config, aws):
