@@ -3,3 +3,9 @@
 The way of a start:     __main__ -> settings -> lifecycle -> serving -> loading (store, model, user_code, warm-up)
 The way of a request:   access_log -> app -> serving.submit -> protocol | predict -> tensors -> model
 """
+
+import os
+
+# ONNX Runtime tells Microsoft of every session: the model's name, hashes, times. It reads this when imported.
+# https://github.com/microsoft/onnxruntime/pull/27379
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
