@@ -151,6 +151,7 @@ def _load(stored: StoredModel, settings: Settings, threads: int = 1) -> Model:
         version=stored.version,
         platform=manifest.platform,
         device=settings.device,
+        gpu_mem_limit_mib=settings.gpu_mem_limit_mib,
         threads=threads,
         spin=threads > 1,
     )

@@ -1,4 +1,7 @@
-"""One ONNX model in memory: loaded from a verified file, its signature, and a run. The only importer of onnxruntime."""
+"""One ONNX model in memory: loaded from a verified file, its signature, and a run.
+
+Besides providers.py the only importer of onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from model_service.errors import RequestRefused, StartRefused
+from model_service.providers import DeviceFacts, keep_to_device, preload, session_providers
 from model_service.tensors import BY_ONNX_TYPE, Array, TensorSpec
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 BFLOAT16 = 16  # TensorProto.DataType
 SILENT = 4  # fatal only: whatever else ONNX Runtime would print in its own format comes as an exception too
 
@@ -43,10 +46,15 @@ class Model:
     name: str
     version: str
     platform: str
-    device: str
+    runs_on: DeviceFacts
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     _session: Any
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`: what runs the model."""
+        return self.runs_on.device
 
     @cached_property
     def inputs_by_name(self) -> dict[str, TensorSpec]:
@@ -77,11 +85,6 @@ class Model:
         """Whether a symbolic dimension stands twice in the inputs, so that its sizes must agree."""
         symbols = [size for spec in self.inputs for size in spec.dimensions if isinstance(size, str)]
         return len(set(symbols)) < len(symbols)
-
-    @property
-    def provider(self) -> str:
-        """The execution provider that ONNX Runtime really asks first."""
-        return str(self._session.get_providers()[0])
 
     def run(
         self, inputs: Mapping[str, Array], output_names: Sequence[str] | None = None, options: Any = None
@@ -134,19 +137,25 @@ def run_options() -> Any:
 
 
 def load_model(
-    path: Path, *, name: str, version: str, platform: str, device: str, threads: int = 1, spin: bool = False
+    path: Path,
+    *,
+    name: str,
+    version: str,
+    platform: str,
+    device: str,
+    gpu_mem_limit_mib: int = 0,
+    threads: int = 1,
+    spin: bool = False,
 ) -> Model:
     """The model in the verified file `path`. Raises StartRefused with the cause in words.
 
     Loaded by path, because external data is looked up beside the file, and only there. `threads` compute one run.
     """
-    session = _open_session(path, device, threads, spin)
-    if session.get_providers()[0] != PROVIDERS[device]:
-        # ONNX Runtime falls back to the CPU without an error: https://github.com/microsoft/onnxruntime/issues/17801
-        raise StartRefused(f"DEVICE={device}, but ONNX Runtime runs {path.name} on {session.get_providers()[0]}")
+    session = _open_session(path, device, threads, spin, gpu_mem_limit_mib=gpu_mem_limit_mib)
+    facts = keep_to_device(session, device, path.name)
     inputs = tuple(_spec(value, "input") for value in session.get_inputs())
     outputs = tuple(_spec(value, "output") for value in session.get_outputs())
-    return Model(name, version, platform, device, inputs, outputs, session)
+    return Model(name, version, platform, facts, inputs, outputs, session)
 
 
 def profile(path: Path, inputs: Mapping[str, Array], *, device: str, runs: int, directory: Path) -> bytes:
@@ -155,6 +164,7 @@ def profile(path: Path, inputs: Mapping[str, Array], *, device: str, runs: int, 
     In a session of its own: profiling slows a session for good. https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
     """
     session = _open_session(path, device, threads=1, spin=False, profile_prefix=str(directory / "profile"))
+    keep_to_device(session, device, path.name)
     try:
         for _ in range(runs):
             session.run(None, dict(inputs))
@@ -165,7 +175,10 @@ def profile(path: Path, inputs: Mapping[str, Array], *, device: str, runs: int, 
     return content
 
 
-def _open_session(path: Path, device: str, threads: int, spin: bool, profile_prefix: str | None = None) -> Any:
+def _open_session(
+    path: Path, device: str, threads: int, spin: bool, *, gpu_mem_limit_mib: int = 0, profile_prefix: str | None = None
+) -> Any:
+    preload(device)
     ort.set_default_logger_severity(SILENT)
     options = ort.SessionOptions()
     if profile_prefix:
@@ -177,9 +190,9 @@ def _open_session(path: Path, device: str, threads: int, spin: bool, profile_pre
     options.inter_op_num_threads = 1
     # Threads that wait by spinning take the CPU from those of other sessions.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-    wanted = [PROVIDERS[device]] if PROVIDERS[device] in ort.get_available_providers() else ["CPUExecutionProvider"]
+    providers = session_providers(device, ort.get_available_providers(), gpu_mem_limit_mib=gpu_mem_limit_mib)
     try:
-        return ort.InferenceSession(str(path), options, providers=wanted)
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class but this
         raise StartRefused(_why_not_loaded(path, error)) from error
 

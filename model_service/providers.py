@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import onnxruntime as ort
@@ -36,6 +36,10 @@ class DeviceFacts:
     cuda_version: str | None = None
     cudnn_version: str | None = None
     driver_cuda_version: str | None = None
+
+    def describe(self) -> dict[str, str]:
+        """What is known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def session_providers(

@@ -103,7 +103,8 @@ def test_refuses_to_serve_from_the_cpu_instead(packages: Path, tmp_path: Path) -
     said = [json.loads(line) for line in output.splitlines()]
     assert 1 == process.returncode
     assert "critical" == said[-1]["level"]
-    assert "DEVICE=cuda, but ONNX Runtime runs model.onnx on CPUExecutionProvider" in said[-1]["message"]
+    refusal = "DEVICE=cuda, but ONNX Runtime runs model.onnx on CPUExecutionProvider"
+    assert f"{refusal}: there is no NVIDIA driver here (libcuda.so.1)" in said[-1]["message"]
 
 
 def test_serves_from_the_cpu_when_that_is_asked_for(packages: Path, tmp_path: Path) -> None:
