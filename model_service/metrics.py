@@ -60,7 +60,10 @@ class Buckets:
 
 
 class ModelStats:
-    """What is counted of one version of one model. `queue` says what waits now: requests, and seconds of work."""
+    """What is counted of one version of one model. `queue` says what waits now: requests, and seconds of work.
+
+    `runs_on` names the device, its provider and their versions.
+    """
 
     def __init__(self, model: str, version: str) -> None:
         self.labels = {"model": model, "version": version}
@@ -69,6 +72,7 @@ class ModelStats:
         self.latency = {endpoint: Buckets(LATENCY_BUCKETS_S) for endpoint in ENDPOINTS}
         self.batch_rows = Buckets(BATCH_BUCKETS)
         self.last_inference_ms = 0
+        self.runs_on: dict[str, str] = {}
         self.queue: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
 
     def finished(self, job: Job) -> None:
@@ -131,10 +135,17 @@ class _ModelCollector(Collector):
             for stats in self._models:
                 metric.add_sample(name, stats.labels, stats.totals[name])
             yield metric
+        yield self._devices()
         yield self._failures()
         yield from self._queues()
         yield self._latencies()
         yield self._batches()
+
+    def _devices(self) -> Metric:
+        metric = Metric("model_service_model_device", "1; the labels say what runs the model", "gauge")
+        for stats in self._models:
+            metric.add_sample(metric.name, stats.labels | stats.runs_on, 1)
+        return metric
 
     def _failures(self) -> Metric:
         name = "nv_inference_request_failure"

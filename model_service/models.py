@@ -67,6 +67,7 @@ class Models:
         """Serve `loaded` from now on: all paths of its name without a version lead to it."""
         model = loaded.model
         stats = ModelStats(model.name, model.version)
+        stats.runs_on = model.runs_on.describe()
         scheduler = Scheduler(model, loaded.plan, self._limits, stats)
         stats.queue = lambda: (scheduler.pending, scheduler.queued_s)
         served = Served(loaded, scheduler, stats)

@@ -118,6 +118,7 @@ def model_metadata(model: Model, versions: list[str]) -> dict[str, Any]:
         "name": model.name,
         "versions": versions,
         "platform": model.platform,
+        "parameters": model.runs_on.describe(),
         "inputs": [spec.describe() for spec in model.inputs],
         "outputs": [spec.describe() for spec in model.outputs],
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import onnxruntime
 import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
@@ -160,6 +161,7 @@ def test_counts_by_triton_s_names(adder: Service) -> None:
     assert grew("nv_inference_request_duration_us") >= grew("nv_inference_compute_infer_duration_us") > 0
     assert 0 == after["nv_inference_pending_request_count", ""]
     assert after["process_resident_memory_bytes", ""] > 0
+    assert 1 == after["model_service_model_device", f"cpu,{onnxruntime.__version__},CPUExecutionProvider"]
     assert f'model="adder",version="{adder.get("/v2/models/adder").json["versions"][0]}"' in adder.metrics()
 
 

@@ -29,9 +29,11 @@ def test_answers_health_and_metadata(digits: Service) -> None:
     assert {"name": "digits", "ready": True} == digits.get("/v2/models/digits/ready").json
     metadata = digits.get("/v2/models/digits").json
     version = metadata.pop("versions")[0]
+    runs_on = {"device": "cpu", "provider": "CPUExecutionProvider", "onnxruntime_version": onnxruntime.__version__}
     assert {
         "name": "digits",
         "platform": "onnx_onnxv1",
+        "parameters": runs_on,
         "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 64]}],
         "outputs": [
             {"name": "label", "datatype": "INT64", "shape": [-1]},
