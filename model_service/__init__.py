@@ -1,7 +1,7 @@
 """The server that runs in the container: one ONNX model behind HTTP. It imports nothing else of the project.
 
 The way of a start:     __main__ -> settings -> lifecycle -> serving -> loading (store, model, user_code, warm-up)
-The way of a request:   access_log -> app -> serving.submit -> protocol | predict -> tensors -> model
+The way of a request:   access_log -> app -> serving.submit -> protocol | predict -> tensors | images -> model
 """
 
 import os

@@ -113,7 +113,7 @@ async def _answer(request: Request, endpoint: Endpoint, body: bytes) -> Answer:
     """The answer to the request, unless its caller goes before; then its work is given up."""
     done = asyncio.get_running_loop().create_future()
     headers = dict(request.scope["headers"])
-    job = endpoint.submit(headers, body, lambda job: done.set_result(None))
+    job = endpoint.submit(headers, body, lambda job: done.set_result(None), query=request.scope["query_string"])
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)

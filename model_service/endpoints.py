@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from model_service.body import Body, CompressedAnswer, chosen_encoding
+from model_service.images.reading import ImageLimits, carries_images
 from model_service.infer import InferWork
-from model_service.predict import PredictWork
+from model_service.predict import Limits, PredictWork, Question
 from model_service.scheduling.job import Answer, Job, Work
 from model_service.served import Served
 from model_service.settings import Settings
@@ -21,30 +22,40 @@ Headers = Mapping[bytes, bytes]
 class Endpoint:
     """One path. `kind` is infer or predict; `served` changes when another version takes over."""
 
-    __slots__ = ("kind", "served", "settings")
+    __slots__ = ("_limits", "kind", "served", "settings")
 
     def __init__(self, kind: str, served: Served, settings: Settings) -> None:
         self.kind = kind
         self.served = served
         self.settings = settings
+        self._limits = Limits(settings.max_rows, ImageLimits(settings.max_image_pixels, settings.max_images))
 
-    def submit(self, headers: Headers, body: bytes, on_done: Callable[[Job], None]) -> Job:
+    def submit(self, headers: Headers, body: bytes, on_done: Callable[[Job], None], *, query: bytes = b"") -> Job:
         """The job that answers the request, on its way. Raises RequestRefused(503) when too much waits."""
         served, settings = self.served, self.settings
         content = Body(body, headers.get(b"content-encoding", b"").lower(), settings.max_body_bytes)
         work: Work
+        has_images = False
         if self.kind == "infer":
             work = InferWork(served.model, content, headers.get(JSON_LENGTH), settings.max_rows)
         else:
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            loaded = served.loaded
+            loaded, has_images = served.loaded, carries_images(content_type)
+            question = Question(content, content_type, query)
             work = PredictWork(
-                served.model, loaded.roles, loaded.user_code, content, content_type, max_rows=settings.max_rows
+                served.model, loaded.roles, loaded.user_code, question, self._limits, images=loaded.images
             )
         accepted = headers.get(b"accept-encoding")
         if accepted and (encoding := chosen_encoding(accepted)):
             work = CompressedAnswer(work, encoding)
-        job = Job(work, on_done, endpoint=self.kind, size_bytes=len(body), timeout_s=settings.request_timeout_s)
+        job = Job(
+            work,
+            on_done,
+            endpoint=self.kind,
+            size_bytes=len(body),
+            timeout_s=settings.request_timeout_s,
+            may_inline=not has_images,
+        )
         served.scheduler.submit(job)
         return job
 

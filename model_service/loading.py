@@ -11,9 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
+from model_service.classes import read_labels
 from model_service.cpus import available_cpus
 from model_service.errors import RequestRefused, StartRefused
-from model_service.manifest import Batching, Manifest
+from model_service.images.recipe import ImageInput, fit
+from model_service.manifest import Batching, Manifest, PredictNames
 from model_service.memory import available_memory_bytes, free_memory_bytes
 from model_service.model import Model, load_model
 from model_service.predict import Roles, find_roles
@@ -53,6 +55,7 @@ class Loaded:
     roles: Roles
     user_code: UserCode
     row: dict[str, Array]
+    images: ImageInput | None = None
 
 
 def prepare_user_code(directory: Path) -> UserCode:
@@ -80,7 +83,10 @@ def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | No
         _require_memory(sum(file.size_bytes for file in manifest.files) * 2)
     with told("the load of the model"):
         model = _load(stored, settings)
-    roles = find_roles(manifest.predict, model)
+    names = manifest.predict or PredictNames()
+    labels = read_labels(names.labels, (file.name for file in manifest.files), stored.directory)
+    roles = find_roles(names, model, labels)
+    images = fit(names.preprocessing, names.input, model.inputs) if names.preprocessing else None
     golden = golden_rows(stored.golden_path, model) if stored.golden_path else None
     rows = golden or made_up_rows(model)
     with told("the model's first run"):
@@ -93,7 +99,7 @@ def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | No
         (time.perf_counter() - fetched) * 1000,
         _in_words(plan),
     )
-    return Loaded(model, plan, manifest, stored, roles, user_code, first_row(model, rows))
+    return Loaded(model, plan, manifest, stored, roles, user_code, first_row(model, rows), images)
 
 
 def load_wide(loaded: Loaded, settings: Settings) -> Model | None:

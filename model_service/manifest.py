@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from model_service.errors import StartRefused
+from model_service.images.recipe import Preprocessing
 
 FORMAT = "onnxship.model/1"
 
@@ -27,11 +28,17 @@ class ModelFile(msgspec.Struct, frozen=True):
 
 
 class PredictNames(msgspec.Struct, frozen=True):
-    """The tensors that /predict uses; what is not named is worked out from the model's signature."""
+    """The tensors that /predict uses, and how; what is not named is worked out from the model's signature.
+
+    `labels` are the classes' names in the order of the probabilities, or the name of the file that holds them.
+    """
 
     input: str | None = None
     label: str | None = None
     probabilities: str | None = None
+    activation: Literal["softmax", "none"] | None = None
+    labels: list[str] | FileName | None = None
+    preprocessing: Preprocessing | None = None
 
 
 class Batching(msgspec.Struct, frozen=True):

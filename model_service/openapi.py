@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from model_service.images.openapi import TOP_K, image_contents, top_k_parameter
 from model_service.protocol import model_metadata
 from model_service.served import Served
 from model_service.serving import Serving
@@ -78,11 +79,14 @@ def _predict(served: Served) -> dict[str, Any]:
         row_schema = row_schema["properties"][inputs[0].name]
     row = rows[inputs[0].name] if len(inputs) == 1 else rows
     example = None if None in rows.values() else {"input": row}
-    schema = {
-        "type": "object",
-        "properties": {"input": row_schema, "inputs": {"type": "array", "items": row_schema, "minItems": 1}},
-    }
+    members = {"input": row_schema, "inputs": {"type": "array", "items": row_schema, "minItems": 1}}
+    if served.loaded.roles.probabilities:
+        members["top_k"] = TOP_K
+        operation["parameters"] = [top_k_parameter()]
+    schema = {"type": "object", "properties": members}
     operation["requestBody"] = _json("One row (`input`) or several (`inputs`)", schema, example)
+    if served.loaded.images:
+        operation["requestBody"]["content"] |= image_contents()
     return operation
 
 

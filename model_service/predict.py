@@ -2,23 +2,30 @@
 
     {"input": row}            -> {"prediction", "confidence", "processing_time_ms", "model", "version"}
     {"inputs": [row, ...]}    -> {"predictions": [{"prediction", "confidence"}, ...], "processing_time_ms", ...}
+    an image, a form          -> the same, where the manifest declares the preprocessing
 
 A row is one array in the input's shape without its first axis; for a model with several inputs an object of such
-arrays by name. A user's preprocess replaces the reading, a user's postprocess the answer.
+arrays by name. With "top_k", in the body or the query, a prediction has the k most likely classes too. A user's
+preprocess replaces the reading, a user's postprocess the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import parse_qs
 
 import msgspec
 import numpy as np
 import orjson
+from msgspec import Meta
 
 from model_service.body import Body
+from model_service.classes import MAX_TOP_K, Classes, check_classes, read_top_k, to_probabilities, top_k
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
+from model_service.images.reading import ImageLimits, carries_images, read_images
+from model_service.images.recipe import ImageInput
 from model_service.manifest import PredictNames
 from model_service.model import Model
 from model_service.protocol import NO_DATA, decode_json
@@ -28,23 +35,41 @@ from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
-    """The body; exactly one member is given."""
+    """The body; exactly one of `input` and `inputs` is given."""
 
     input: msgspec.Raw = NO_DATA
     inputs: list[msgspec.Raw] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as it came: its body, Content-Type and query."""
+
+    body: Body
+    content_type: str
+    query: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may hold."""
+
+    max_rows: int
+    images: ImageLimits
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which output is the label and which the probabilities; neither for a regression."""
+    """Which output is the label and which the probabilities, and of which classes; neither for a regression."""
 
     label: str | None
     probabilities: str | None
+    classes: Classes = Classes()  # noqa: RUF009 - frozen
 
 
-def find_roles(names: PredictNames | None, model: Model) -> Roles:
+def find_roles(names: PredictNames, model: Model, labels: tuple[str, ...] = ()) -> Roles:
     """The roles that the manifest gives the model's tensors. Raises StartRefused for a tensor that does not exist."""
-    names = names or PredictNames()
     outputs = {spec.name for spec in model.outputs}
     inputs = {spec.name for spec in model.inputs}
     for role, name, known in (
@@ -57,37 +82,53 @@ def find_roles(names: PredictNames | None, model: Model) -> Roles:
     for spec in model.outputs:
         if spec.name == names.probabilities and spec.datatype.json_type is not float:
             raise StartRefused(f"the manifest's predict.probabilities is `{spec.name}`, which is {spec.datatype.name}")
-    return Roles(names.label, names.probabilities)
+    specs = {spec.name: spec for spec in model.outputs}
+    classes = Classes(labels, names.activation)
+    check_classes(classes, specs.get(names.label or ""), specs.get(names.probabilities or ""))
+    return Roles(names.label, names.probabilities, classes)
 
 
 class PredictWork:
-    """A request to /predict: `body` under `content_type`, for `model`."""
+    """A request to /predict, for `model`; `images` is how it takes images, if it does."""
 
-    __slots__ = ("_body", "_content_type", "_is_single", "_max_rows", "_model", "_roles", "_user_code")
+    __slots__ = ("_images", "_is_single", "_limits", "_model", "_question", "_roles", "_top_k", "_user_code")
 
     def __init__(
-        self, model: Model, roles: Roles, user_code: UserCode, body: Body, content_type: str, *, max_rows: int
+        self,
+        model: Model,
+        roles: Roles,
+        user_code: UserCode,
+        question: Question,
+        limits: Limits,
+        *,
+        images: ImageInput | None = None,
     ) -> None:
         self._model = model
         self._roles = roles
         self._user_code = user_code
-        self._body = body
-        self._content_type = content_type
-        self._max_rows = max_rows
+        self._question = question
+        self._limits = limits
+        self._images = images
         self._is_single = False
+        self._top_k: int | None = None
 
     def read(self) -> Inputs:
         """The model's inputs. Raises RequestRefused, and UserCodeFailed for faults of service.py."""
-        model, preprocess = self._model, self._user_code.preprocess
-        body = self._body.read()
-        if preprocess:
-            arrays = _preprocessed(model, preprocess, body, self._content_type, self._max_rows)
-            rows = model.count_rows(arrays)
-            self._is_single = rows == 1
+        model, body = self._model, self._question.body.read()
+        self._top_k = _top_k_of_query(self._question.query) if self._question.query else None
+        if self._user_code.preprocess:
+            arrays = _preprocessed(
+                model, self._user_code.preprocess, body, self._question.content_type, self._limits.max_rows
+            )
+            self._is_single = model.count_rows(arrays) == 1
+        elif carries_images(self._question.content_type):
+            arrays = self._read_images(body)
         else:
-            arrays, self._is_single = _read_rows(model, body, self._max_rows)
-            rows = model.count_rows(arrays)
-        return Inputs(arrays, rows, model.output_names)
+            arrays, self._is_single, in_body = _read_rows(model, body, self._limits.max_rows)
+            self._top_k = in_body or self._top_k
+        if self._top_k and not (self._roles.probabilities or self._user_code.postprocess):
+            raise RequestRefused(400, "top_k cannot be answered: the manifest names no probabilities of this model")
+        return Inputs(arrays, model.count_rows(arrays), model.output_names)
 
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """The answer. Raises UserCodeFailed for faults of service.py."""
@@ -95,12 +136,25 @@ class PredictWork:
         if self._user_code.postprocess:
             answer = call_postprocess(self._user_code.postprocess, arrays)
         else:
-            predictions = _predictions(self._model, self._roles, arrays)
+            predictions = _predictions(self._model, self._roles, arrays, self._top_k)
             answer = predictions[0] if self._is_single and len(predictions) == 1 else {"predictions": predictions}
         answer.setdefault("processing_time_ms", round(compute_s * 1000, 3))
         answer.setdefault("model", self._model.name)
         answer.setdefault("version", self._model.version)
         return Answer(_encode(answer))
+
+    def _read_images(self, body: bytes) -> dict[str, Array]:
+        request = read_images(body, self._question.content_type, self._images, self._limits.images)
+        check_inputs(request.inputs, self._model.inputs, max_rows=self._limits.max_rows)
+        self._is_single = request.count == 1
+        if request.top_k is not None:
+            self._top_k = read_top_k(request.top_k)
+        return request.inputs
+
+
+def _top_k_of_query(query: bytes) -> int | None:
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top_k")
+    return read_top_k(given[-1]) if given else None
 
 
 def _preprocessed(model: Model, preprocess: Any, body: bytes, content_type: str, max_rows: int) -> dict[str, Array]:
@@ -112,7 +166,7 @@ def _preprocessed(model: Model, preprocess: Any, body: bytes, content_type: str,
     return {spec.name: inputs[spec.name] for spec in model.inputs}
 
 
-def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Array], bool]:
+def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Array], bool, int | None]:
     request = decode_json(body, PredictRequest)
     is_single = request.input is not NO_DATA
     if is_single == (request.inputs is not None):
@@ -124,7 +178,7 @@ def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Arra
         raise RequestRefused(400, f'"inputs" has {len(rows)} rows; at most {max_rows} are taken at once')
     inputs = _stack(model, [_by_name(model, row) for row in rows])
     check_inputs(inputs, model.inputs, max_rows=max_rows)
-    return inputs, is_single
+    return inputs, is_single, request.top_k
 
 
 def _by_name(model: Model, row: msgspec.Raw) -> dict[str, msgspec.Raw]:
@@ -157,16 +211,29 @@ def _stack_input(spec: TensorSpec, rows: list[msgspec.Raw]) -> Array:
     return np.stack(arrays)
 
 
-def _predictions(model: Model, roles: Roles, outputs: dict[str, Array]) -> list[dict[str, Any]]:
-    """One {"prediction", "confidence"} per row of the outputs."""
+def _predictions(model: Model, roles: Roles, outputs: dict[str, Array], wanted: int | None) -> list[dict[str, Any]]:
+    """One {"prediction", "confidence"} per row of the outputs, with its `wanted` most likely classes as "top_k"."""
+    classes = roles.classes
     if roles.probabilities is None:
         name = roles.label or model.outputs[0].name
-        return [{"prediction": _plain(row), "confidence": None} for row in _rows(outputs[name])]
-    probabilities = _rows(outputs[roles.probabilities])
-    labels = _rows(outputs[roles.label]) if roles.label else [row.argmax() for row in probabilities]
-    return [
-        {"prediction": _plain(label), "confidence": row.max()} for label, row in zip(labels, probabilities, strict=True)
-    ]
+        rows = [_plain(row) for row in _rows(outputs[name])]
+        return [{"prediction": classes.label(int(row)) if classes.labels else row, "confidence": None} for row in rows]
+    labels = _rows(outputs[roles.label]) if roles.label and not classes.labels else None
+    scores = [to_probabilities(row, classes.activation) for row in _rows(outputs[roles.probabilities])]
+    answers = [_classified(row, classes) for row in scores]
+    if labels is not None:
+        answers = [row | {"prediction": _plain(label)} for row, label in zip(answers, labels, strict=True)]
+    if wanted:
+        for answer, row in zip(answers, scores, strict=True):
+            answer["top_k"] = top_k(row, wanted, classes, index_is_label=roles.label is None)
+    return answers
+
+
+def _classified(probabilities: Array, classes: Classes) -> dict[str, Any]:
+    """The most likely class by its label, or by its index, and how likely it is."""
+    index = int(probabilities.argmax())
+    confidence = None if classes.activation == "none" else probabilities.max()
+    return {"prediction": classes.label(index) if classes.labels else index, "confidence": confidence}
 
 
 def _rows(array: Array) -> list[Any]:

@@ -50,6 +50,8 @@ class Settings:
     shutdown_s: int = 30
     max_body_bytes: int = 16 * MIB
     max_rows: int = 4096
+    max_images: int = 32
+    max_image_pixels: int = 25_000_000
     max_pending: int = 1024
     max_queue_s: float = 5.0
     max_queue_bytes: int = 256 * MIB
@@ -173,6 +175,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "shutdown_s": _number(int, 0, 3600),
     "max_body_bytes": _number(int, 1, 2**40),
     "max_rows": _number(int, 1, 2**31),
+    "max_images": _number(int, 1, 4096),
+    "max_image_pixels": _number(int, 1, 2 * 89_478_485),  # Pillow itself takes no more
     "max_pending": _number(int, 1, 2**20),
     "max_model_bytes": _number(int, 1, 2**50),
     "max_queue_s": _number(float, 0, 3600),

@@ -56,6 +56,7 @@ class Job:
         "gone",
         "inputs",
         "is_lone",
+        "may_inline",
         "on_done",
         "read_s",
         "run",
@@ -75,6 +76,7 @@ class Job:
         endpoint: str,
         size_bytes: int,
         timeout_s: float | None = None,
+        may_inline: bool = True,
     ) -> None:
         self.work = work
         self.on_done = on_done
@@ -86,6 +88,7 @@ class Job:
         self.read_s = self.compute_s = self.write_s = 0.0
         self.gone = False
         self.is_lone = False
+        self.may_inline = may_inline  # on the event loop: False where reading it takes long, however short it is
         self.inputs: Inputs | None = None
         self.answer: Answer | None = None
         self.error: Exception | None = None

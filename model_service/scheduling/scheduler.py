@@ -101,7 +101,7 @@ class Scheduler:
         self._pending.add(job)
         self._pending_bytes += job.size_bytes
         self._empty.clear()
-        if self.plan.is_inline and job.size_bytes <= INLINE_MAX_BYTES:
+        if self.plan.is_inline and job.may_inline and job.size_bytes <= INLINE_MAX_BYTES:
             if not self._this_turn:
                 self._loop.call_soon(self._run_this_turn)
             self._this_turn.append(job)
