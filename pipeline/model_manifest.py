@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.config import Model, Predict
 from pipeline.errors import ConfigError
+from pipeline.model_labels import LABELS_NAME
 from pipeline.results import Signature, TensorSpec
 
 FORMAT = "onnxship.model/1"
@@ -51,7 +52,7 @@ def render(
         "files": [file.as_json() for file in files],
         "inputs": [_tensor(spec) for spec in signature.inputs],
         "outputs": [_tensor(spec) for spec in signature.outputs],
-        "predict": predict_section(model.predict, signature).model_dump(),
+        "predict": _predict(predict_section(model.predict, signature)),
         "tolerance": model.tolerance.model_dump(),
         "ir_version": signature.ir_version,
         "opset": signature.opset,
@@ -66,16 +67,28 @@ def predict_section(configured: Predict, signature: Signature) -> Predict:
     """Which tensors `/predict` speaks of: the configured ones, else those that the signature makes plain.
 
     A model with one input has it as `input`; the only integer or string output with one value a row is the
-    `label`, and beside a label the only float output with a vector a row holds the `probabilities`.
+    `label`. Beside a label, or where labels or an activation are given, the only float output with a vector a row holds
+    the `probabilities`.
     """
     only_input = signature.inputs[0].name if len(signature.inputs) == 1 else None
     label = _chosen("label", configured.label, signature.outputs, _only_one(signature.outputs, LABEL_DATATYPES, (1,)))
-    vectors = _only_one(signature.outputs, FLOAT_DATATYPES, (2,)) if label else None
-    return Predict(
-        input=_chosen("input", configured.input, signature.inputs, only_input),
-        label=label,
-        probabilities=_chosen("probabilities", configured.probabilities, signature.outputs, vectors),
+    has_classes = label or configured.labels or configured.activation
+    vectors = _only_one(signature.outputs, FLOAT_DATATYPES, (2,)) if has_classes else None
+    return configured.model_copy(
+        update={
+            "input": _chosen("input", configured.input, signature.inputs, only_input),
+            "label": label,
+            "probabilities": _chosen("probabilities", configured.probabilities, signature.outputs, vectors),
+        }
     )
+
+
+def _predict(predict: Predict) -> dict[str, Any]:
+    """The three tensors always, and of the rest what is given: a model without it keeps its manifest, byte for byte."""
+    content = predict.model_dump(mode="json", exclude_none=True)
+    if isinstance(predict.labels, str):
+        content["labels"] = LABELS_NAME
+    return {"input": None, "label": None, "probabilities": None} | content
 
 
 def measure(content: bytes | Path) -> tuple[str, int]:

@@ -123,11 +123,13 @@ def _how_to_call(run: Run, port: int) -> str:
     example = publish.example_request(run.config, run.service)
     golden = run.config.file(run.settings.model.golden)
     without = "" if golden.exists() else f"  There are no golden inputs at {golden}: the warm-up runs on zeros\n"
+    has_images = run.settings.model.predict.preprocessing is not None
+    images = f"\n  an image    curl {url}/predict -F file=@picture.jpg" if has_images else ""
     return (
         f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n{without}"
         f"  Swagger UI  {url}/docs\n"
         f"  ready       curl {url}/v2/health/ready\n"
-        f"  predict     curl {url}/predict -d '{json.dumps(example)}'"
+        f"  predict     curl {url}/predict -d '{json.dumps(example)}'{images}"
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from pipeline.config.gate import AgainstLive, Gate, Load
 from pipeline.config.mistakes import config_error, mistakes_in, unused_keys
+from pipeline.config.predict import Predict, Preprocessing, Resize
 from pipeline.config.rollout import Canary, Linear, Rollout
 from pipeline.config.schema import (
     CONFIG_FILE,
@@ -30,7 +31,6 @@ from pipeline.config.schema import (
     Image,
     Model,
     Network,
-    Predict,
     QualityFloor,
     Route,
     Scan,
@@ -41,8 +41,8 @@ from pipeline.errors import ConfigError, UsageError
 
 __all__ = [
     "CONFIG_FILE", "AgainstLive", "Canary", "Compute", "Config", "Cost", "Edge", "Environment", "ExistingVpc", "Gate",
-    "IgnoredFinding", "Image", "Linear", "Load", "Model", "Network", "Predict", "QualityFloor", "Rollout", "Route",
-    "Scan", "Service", "Tolerance", "load",
+    "IgnoredFinding", "Image", "Linear", "Load", "Model", "Network", "Predict", "Preprocessing", "QualityFloor",
+    "Resize", "Rollout", "Route", "Scan", "Service", "Tolerance", "load",
 ]  # fmt: skip
 
 

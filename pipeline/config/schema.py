@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.gate import Gate
+from pipeline.config.predict import Predict
 from pipeline.config.rollout import Rollout
 from pipeline.config.section import Cidr, Section
 from pipeline.errors import UsageError
@@ -88,14 +89,6 @@ class QualityFloor(Section):
 class Tolerance(Section):
     rtol: Annotated[float, Field(ge=0)] = 1e-3
     atol: Annotated[float, Field(ge=0)] = 1e-5
-
-
-class Predict(Section):
-    """Which tensors `/predict` speaks of; left out, they are taken from the model's own signature."""
-
-    input: str | None = None
-    label: str | None = None
-    probabilities: str | None = None
 
 
 class Model(Section):

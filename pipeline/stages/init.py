@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from pipeline.errors import ConfigError, PipelineError, UsageError
 from pipeline.labelled_table import LABEL_NAMES, read_table
+from pipeline.model_images import suggested
 from pipeline.results import Initialised, Quality, Signature, TensorSpec
 
 MIN_ROWS = 32
@@ -60,6 +61,7 @@ def init(
         "rows": len(next(iter(arrays.values()), ())),
         "labelled": "expected" in arrays,
         "signature": signature,
+        "images": suggested(signature),
     }
     quality = None if dry_run else _write(targets, arrays, settings, measure)
     return Initialised(

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pipeline import model_manifest, onnx_model, stacks
+from pipeline import model_labels, model_manifest, onnx_model, stacks
 from pipeline.aws import s3
 from pipeline.aws.session import Aws
-from pipeline.config import Config, Model
+from pipeline.config import Config, Model, Predict
 from pipeline.errors import ConfigError, GateRefused
 from pipeline.golden_inputs import NUMPY_NAMES, Array, GoldenInputs, load_golden
 from pipeline.judges import judge_quality
+from pipeline.model_images import check_preprocessing
+from pipeline.model_labels import LABELS_NAME
 from pipeline.model_manifest import ManifestFile
 from pipeline.onnx_model import OnnxModel, inspect_model
 from pipeline.results import Published, Quality, Signature, TensorSpec, Verdict
@@ -33,10 +35,14 @@ MODEL_NAME, GOLDEN_NAME, MANIFEST_NAME = "model.onnx", "golden.npz", "manifest.j
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model that passed every check: where its files are, what it answers, how good it is."""
+    """A model that passed every check: where its files are, what it answers, how good it is.
+
+    `labels` is the file of the classes' names by the name that it is published under, or empty.
+    """
 
     onnx: OnnxModel
     names: dict[str, Path]
+    labels: dict[str, bytes]
     golden: bytes
     quality: Quality | None
 
@@ -89,7 +95,8 @@ def publish(
     remedy = "run `onnxship bootstrap` first: it makes the bucket that models are stored in"
     bucket_name = stacks.required_outputs(aws, config.stack_name("registry"), remedy)["ArtifactBucketName"]
     bucket = Bucket(aws, bucket_name, f"models/{service}", on_progress, dry_run)
-    files = [_pinned(name, bucket.put(name, path)) for name, path in prepared.names.items()]
+    contents: dict[str, Path | bytes] = {**prepared.names, **prepared.labels}
+    files = [_pinned(name, bucket.put(name, content)) for name, content in contents.items()]
     golden = _pinned(GOLDEN_NAME, bucket.put(GOLDEN_NAME, prepared.golden))
     if any(not file.version_id for file in (*files, golden)):
         return _published(prepared, bucket_name, s3.StoredObject("", "", "", 0, reused=False), files[0])
@@ -104,13 +111,13 @@ def write_local(config: Config, service: str, directory: Path) -> Path:
     """
     model = config.services[service].model
     has_golden = config.file(model.golden).exists()
-    prepared = prepare(config, service, enforce_quality=False) if has_golden else _unmeasured(config.file(model.path))
+    prepared = prepare(config, service, enforce_quality=False) if has_golden else _unmeasured(config, model)
     directory.mkdir(parents=True, exist_ok=True)
     for name, path in prepared.names.items():
         (directory / name).write_bytes(path.read_bytes())
-    if has_golden:
-        (directory / GOLDEN_NAME).write_bytes(prepared.golden)
-    files = [_beside(directory / name) for name in prepared.names]
+    for name, content in (prepared.labels | ({GOLDEN_NAME: prepared.golden} if has_golden else {})).items():
+        (directory / name).write_bytes(content)
+    files = [_beside(directory / name) for name in (*prepared.names, *prepared.labels)]
     golden = _beside(directory / GOLDEN_NAME) if has_golden else None
     manifest = directory / MANIFEST_NAME
     manifest.write_bytes(_render(config, service, prepared, files, golden))
@@ -134,10 +141,11 @@ def _zeros(spec: TensorSpec) -> Any:
     return np.zeros(shape, NUMPY_NAMES[spec.datatype]).tolist()
 
 
-def _unmeasured(path: Path) -> Prepared:
+def _unmeasured(config: Config, model: Model) -> Prepared:
     """The model alone, without golden inputs and what they would have told."""
-    loaded = onnx_model.load_model(path)
-    return Prepared(loaded, _names(loaded), b"", None)
+    loaded = onnx_model.load_model(config.file(model.path))
+    _, labels = _classes(config, model, loaded)
+    return Prepared(loaded, _names(loaded), _labels_file(model, loaded, labels), b"", None)
 
 
 def _names(loaded: OnnxModel) -> dict[str, Path]:
@@ -156,10 +164,14 @@ def prepare(
     """The service's model and golden inputs, checked against each other, with ONNX Runtime's own answers."""
     model = config.services[service].model
     loaded = onnx_model.load_model(config.file(model.path))
+    predict, labels = _classes(config, model, loaded)
     golden = load_golden(config.file(model.golden), loaded.signature)
     answers = loaded.answers(golden.inputs)
     _refuse_unbatched(loaded, answers, golden.rows)
-    quality, verdict, reason = _measured(model, loaded.signature, golden, answers, live_quality)
+    if doubt := model_labels.doubt(predict, answers):
+        on_progress(doubt)
+    predictions = _predicted_labels(predict, labels, golden, answers)
+    quality, verdict, reason = _measured(model, predictions, golden, live_quality)
     on_progress(
         f"{loaded.path.name}: IR version {loaded.signature.ir_version}, opset {loaded.signature.opset}; {reason}"
     )
@@ -168,7 +180,26 @@ def prepare(
             f"{loaded.path.name}: {reason}.",
             "train a better model, or correct the labels in services.<name>.model.golden",
         )
-    return Prepared(loaded, _names(loaded), golden.as_npz(answers), quality)
+    return Prepared(loaded, _names(loaded), _labels_file(model, loaded, labels), golden.as_npz(answers), quality)
+
+
+def _classes(config: Config, model: Model, loaded: OnnxModel) -> tuple[Predict, tuple[str, ...]]:
+    """What `/predict` speaks of, resolved and checked against the model, and its classes' names."""
+    predict = model_manifest.predict_section(model.predict, loaded.signature)
+    check_preprocessing(predict, loaded.signature)
+    return predict, model_labels.load_labels(config, predict, loaded.signature)
+
+
+def _labels_file(model: Model, loaded: OnnxModel, labels: tuple[str, ...]) -> dict[str, bytes]:
+    """The labels' file, where they came from one; names that stand in onnxship.yaml stand in the manifest too."""
+    if not isinstance(model.predict.labels, str):
+        return {}
+    if LABELS_NAME in _names(loaded):
+        raise ConfigError(
+            f"{loaded.path.name} keeps weights in `{LABELS_NAME}`, the name that the labels are published under.",
+            "save the model with another name for its external data",
+        )
+    return {LABELS_NAME: model_labels.as_file(labels)}
 
 
 def _refuse_unbatched(loaded: OnnxModel, answers: Mapping[str, Array], rows: int) -> None:
@@ -182,11 +213,7 @@ def _refuse_unbatched(loaded: OnnxModel, answers: Mapping[str, Array], rows: int
 
 
 def _measured(
-    model: Model,
-    signature: Signature,
-    golden: GoldenInputs,
-    answers: Mapping[str, Array],
-    live: Quality | None,
+    model: Model, predictions: Array | None, golden: GoldenInputs, live: Quality | None
 ) -> tuple[Quality | None, Verdict, str]:
     """The model's quality on the labelled rows; without labels `quality: none`, said aloud."""
     floor = model.quality
@@ -197,7 +224,6 @@ def _measured(
             f"services.<name>.model.quality is set, but {model.golden} has no array `expected`.",
             "save the labels with `numpy.savez(path, X=X, expected=y)`, or remove `quality`",
         )
-    predictions = _predicted_labels(model, signature, answers)
     if predictions is None:
         if floor is None:
             return None, Verdict.PASS, "quality: none (the model has no label output to compare)"
@@ -227,8 +253,12 @@ def _refuse_other_labels(model: Model, predictions: Array, expected: Array) -> N
         )
 
 
-def _predicted_labels(model: Model, signature: Signature, answers: Mapping[str, Array]) -> Array | None:
-    predict = model_manifest.predict_section(model.predict, signature)
+def _predicted_labels(
+    predict: Predict, labels: tuple[str, ...], golden: GoldenInputs, answers: Mapping[str, Array]
+) -> Array | None:
+    """What the model says of each row, by its name where the golden inputs' labels are names."""
+    if labels and golden.expected is not None and golden.expected.dtype.kind == "U":
+        return model_labels.named(predict, labels, answers)
     if predict.label:
         return answers[predict.label]
     return np.argmax(answers[predict.probabilities], axis=1) if predict.probabilities else None

@@ -207,7 +207,7 @@ def test_the_commented_example_shows_every_key_of_a_service() -> None:
     text = (Path(__file__).parents[2] / "onnxship.yaml").read_text()
     sections = (config.Config, config.Network, config.Edge, config.Image, config.Model, config.Compute)
     sections += (config.Rollout, config.Gate, config.Load, config.AgainstLive, config.Scan, config.Route)
-    sections += (config.Service, config.Cost)
+    sections += (config.Service, config.Cost, config.Predict, config.Preprocessing, config.Resize)
     internal = {"environment_name", "directory", "path", "overlay"}
     keys = {field.alias or name for section in sections for name, field in section.model_fields.items()} - internal
 

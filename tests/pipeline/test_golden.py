@@ -88,6 +88,20 @@ def test_predict_must_say_what_the_model_says(config, server, model):
     assert "`/predict` gives the model's labels on 32 rows" in judge(config, server, model).reason
 
 
+@pytest.fixture
+def named_classes(configure) -> None:
+    """The project's classes have names."""
+    configure(model__predict={"labels": ["red", "green", "blue"]})
+
+
+@pytest.mark.usefixtures("named_classes")
+def test_names_of_classes_pass_too(config, server, model):
+    """`/predict` says `green` for 1, in each row."""
+    reason = judge(config, server, model).reason
+
+    assert "`/predict` gives each label a word of its own on 32 rows" in reason
+
+
 def test_another_release_behind_the_port_fails(config, server, model):
     """Right answers of the wrong release are no evidence for the right one."""
     result = judge(config, server, model, release_id="v3")

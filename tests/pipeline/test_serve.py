@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from pipeline.cli import cli, complete
 
@@ -95,6 +98,42 @@ def test_ends_well_by_ctrl_c(serve: tuple[subprocess.Popen[str], int]) -> None:
 
     assert 0 == process.wait(DEADLINE_S)
     assert (0, None) == ask(port, "GET", "/v2/health/live")
+
+
+@pytest.fixture
+def of_images(project: Path) -> None:
+    """The project's four features are an image of 2 x 2 greys; its classes have names."""
+    path = project / "onnxship.yaml"
+    content = yaml.safe_load(path.read_text())
+    recipe = {
+        "layout": "flat",
+        "color": "L",
+        "resize": {"size": [2, 2], "interpolation": "nearest"},
+        "rescale": "1/255",
+    }
+    content["services"]["tiny"]["model"]["predict"] = {"labels": "labels.txt", "preprocessing": recipe}
+    path.write_text(yaml.safe_dump(content))
+    (project / "labels.txt").write_text("left\nright\nbelow\n")
+
+
+@pytest.mark.usefixtures("of_images")
+def test_serves_images_as_the_configuration_says(serve: tuple[subprocess.Popen[str], int]) -> None:
+    """A PNG at /predict is preprocessed and answered by a name of the user's file."""
+    process, port = serve
+    picture = Image.new("L", (2, 2))
+    picture.putpixel((1, 0), 255)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    wait_ready(process, port)
+
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("POST", "/predict?top_k=1", file.getvalue(), {"Content-Type": "image/png"})
+        answer = json.loads(connection.getresponse().read())
+
+    assert ("right", 1) == (answer["prediction"], answer["top_k"][0]["index"])
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert f"curl http://127.0.0.1:{port}/predict -F file=@picture.jpg" in process.stderr.read()
 
 
 @pytest.mark.parametrize("option", ["--port", "--admin-port"])
