@@ -101,10 +101,17 @@ class Runner:
         self.scheduler = Scheduler(model, plan, limits, self.stats)
 
     def submit(
-        self, work: Asked, *, size_bytes: int = 10, timeout_s: float | None = None
+        self, work: Asked, *, size_bytes: int = 10, timeout_s: float | None = None, may_inline: bool = True
     ) -> tuple[Job, asyncio.Future]:
         done = asyncio.get_running_loop().create_future()
-        job = Job(work, done.set_result, endpoint="infer", size_bytes=size_bytes, timeout_s=timeout_s)
+        job = Job(
+            work,
+            done.set_result,
+            endpoint="infer",
+            size_bytes=size_bytes,
+            timeout_s=timeout_s,
+            may_inline=may_inline,
+        )
         self.scheduler.submit(job)
         return job, done
 
@@ -335,3 +342,23 @@ def test_the_manifest_decides(doubling: Model) -> None:
     plan = calibrate(doubling, made_up_rows(doubling), batching, slots=2, may_inline=False)
     assert (5, 0.001, (2, 5), False) == (plan.max_batch, plan.window_s, plan.buckets, plan.is_inline)
     assert 1 == calibrate(doubling, made_up_rows(doubling), Batching(max_batch=1), slots=2, may_inline=True).max_batch
+
+
+def test_what_takes_long_to_read_leaves_the_event_loop_alone(doubling: Model) -> None:
+    """A job that may not run inline is read in a slot, and others are answered meanwhile."""
+    hold = threading.Event()
+
+    async def both() -> tuple[bytes, bool]:
+        runner = Runner(doubling, INLINE)
+        slow, slow_done = runner.submit(Asked(np.ones((1, 1), np.float32), hold=hold), may_inline=False)
+        quick, quick_done = runner.submit(Asked(np.zeros((1, 1), np.float32)))
+        await asyncio.wait_for(quick_done, 5)
+        was_waiting = not slow_done.done()
+        hold.set()
+        await asyncio.wait_for(slow_done, 5)
+        await runner.scheduler.drain()
+        assert slow.answer is not None
+        assert quick.answer is not None
+        return slow.answer.body, was_waiting
+
+    assert (b"[[2.0]]", True) == asyncio.run(both())
