@@ -126,7 +126,8 @@ class S3Source:
             chunk = body.read(wanted)
             if not chunk:
                 raise Broken(f"the answer for {file.name} ended {missing} bytes early")
-            write_all(fd, chunk, part.position)
+            with arrival.writing:
+                write_all(fd, chunk, part.position)
             arrival.wrote(part, len(chunk))
             if len(chunk) == wanted:  # an answer that ends after a few bytes each time is no success
                 retries.succeeded()

@@ -58,6 +58,8 @@ class Arrival:
 
     parts: list[Part]
     stopped: threading.Event = field(default_factory=threading.Event)
+    # Writers of one file exclude each other in the kernel anyway, where they spin; here they sleep.
+    writing: threading.Lock = field(default_factory=threading.Lock)
     arrived_bytes: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _first_open: int = 0
