@@ -176,7 +176,8 @@ class SmallCloudFormation:
         return {"serviceDeployments": [described]}
 
     def describe_service_revisions(self, serviceRevisionArns: list[str]) -> dict[str, Any]:
-        return {"serviceRevisions": [{"taskDefinition": serviceRevisionArns[0].removeprefix("revision/")}]}
+        found = [(arn, arn.removeprefix("revision/")) for arn in serviceRevisionArns]
+        return {"serviceRevisions": [{"serviceRevisionArn": arn, "taskDefinition": task} for arn, task in found]}
 
     def describe_rules(self, RuleArns: list[str]) -> dict[str, Any]:
         groups = [{"TargetGroupArn": arn, "Weight": weight} for arn, weight in self.production.items()]

@@ -51,7 +51,7 @@ def test_rescale_may_be_written_as_a_fraction(configure: Configure, written: Any
         ({"preprocessing": {}}, "preprocessing.layout: is missing"),
         (
             {"preprocessing": {"layout": "CHW"}},
-            "preprocessing.layout: Input should be 'NCHW', 'NHWC' or 'flat' (found 'CHW')",
+            "preprocessing.layout: must be `NCHW`, `NHWC` or `flat` (found 'CHW')",
         ),
         ({"preprocessing": {"layout": "NCHW", "normalize": True}}, "preprocessing.normalize: is not a known key"),
         (
@@ -60,16 +60,16 @@ def test_rescale_may_be_written_as_a_fraction(configure: Configure, written: Any
         ),
         (
             {"preprocessing": {"layout": "NCHW", "rescale": "1/0"}},
-            "preprocessing.rescale: Input should be a valid number",
+            "preprocessing.rescale: must be a number (found '1/0')",
         ),
         ({"preprocessing": {"layout": "NCHW", "mean": [0.5]}}, "preprocessing: mean has 1 numbers, and RGB has 3"),
         (
             {"preprocessing": {"layout": "NCHW", "std": [1, 0, 1]}},
-            "preprocessing.std.1: Input should be greater than 0",
+            "preprocessing.std.1: must be above 0 (found 0)",
         ),
         ({"labels": [0, 1]}, "labels: takes a list of names, or the name of a file"),
         ({"labels": []}, "labels: takes a list of names, or the name of a file"),
-        ({"activation": "sigmoid"}, "activation: Input should be 'softmax' or 'none' (found 'sigmoid')"),
+        ({"activation": "sigmoid"}, "activation: must be `softmax` or `none` (found 'sigmoid')"),
     ],
 )
 def test_a_mistake_is_told_with_its_path(configure: Configure, predict: dict[str, Any], words: str) -> None:
