@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_service.manifest import ModelFile
 from model_service.store.sizes import read_limited, wrong_size
-from model_service.store.transfer import Arrival, Part, Transfer, write_all, write_hashed
+from model_service.store.transfer import Arrival, Part, Transfer, write_hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,15 @@ class LocalSource:
     def fill(self, file: ModelFile, fd: int) -> str:
         """The sha256 of the bytes copied to `fd`. Raises OSError, or StartRefused for another size."""
 
-        def copy(part: Part, arrival: Arrival) -> None:
-            buffer = memoryview(bytearray(self.transfer.read_bytes))
+        def read(part: Part, arrival: Arrival) -> None:
             with (self.manifest_path.parent / file.name).open("rb", buffering=0) as source:
                 while part.position < part.end:
-                    count = source.readinto(buffer[: part.end - part.position])
-                    if not count:
+                    wanted = min(self.transfer.read_bytes, part.end - part.position)
+                    chunk = os.pread(source.fileno(), wanted, part.position)
+                    if not chunk:
                         raise wrong_size(file, part.position)
-                    write_all(fd, buffer[:count], part.position)
-                    arrival.wrote(part, count)
-                if source.read(1):
+                    arrival.add(part, chunk)
+                if part.end == file.size_bytes and os.pread(source.fileno(), 1, part.end):
                     raise wrong_size(file, file.size_bytes + 1)
 
-        return write_hashed(fd, file, max(file.size_bytes, 1), copy, self.transfer)
+        return write_hashed(fd, file, read, self.transfer)

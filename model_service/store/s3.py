@@ -19,7 +19,7 @@ from model_service.manifest import ModelFile
 from model_service.store.aws import Broken, aws_client, told_apart
 from model_service.store.retries import Retries
 from model_service.store.sizes import read_limited, wrong_size
-from model_service.store.transfer import Arrival, Part, Transfer, write_all, write_hashed
+from model_service.store.transfer import Arrival, Part, Transfer, write_hashed
 
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -109,25 +109,23 @@ class S3Source:
             raise StartRefused(f"the model manifest does not pin {file.name}: key or version_id is missing")
         pinned = S3Object(self._client, self._manifest.bucket, file.key, file.version_id)
 
-        def write(part: Part, arrival: Arrival) -> None:
+        def read(part: Part, arrival: Arrival) -> None:
             retries = Retries(file.name, self._transfer, arrival.stopped)
             while part.position < part.end:
                 try:
                     with pinned.opened(file, part.position, part.end) as body:
-                        self._copy(body, file, fd, part, arrival, retries)
+                        self._read(body, file, part, arrival, retries)
                 except Broken as error:
                     retries.failed(error, part.position)
 
-        return write_hashed(fd, file, self._transfer.part_size(file.size_bytes), write, self._transfer)
+        return write_hashed(fd, file, read, self._transfer)
 
-    def _copy(self, body: Any, file: ModelFile, fd: int, part: Part, arrival: Arrival, retries: Retries) -> None:
+    def _read(self, body: Any, file: ModelFile, part: Part, arrival: Arrival, retries: Retries) -> None:
         while missing := part.end - part.position:
             wanted = min(self._transfer.read_bytes, missing)
             chunk = body.read(wanted)
             if not chunk:
                 raise Broken(f"the answer for {file.name} ended {missing} bytes early")
-            with arrival.writing:
-                write_all(fd, chunk, part.position)
-            arrival.wrote(part, len(chunk))
+            arrival.add(part, chunk)
             if len(chunk) == wanted:  # an answer that ends after a few bytes each time is no success
                 retries.succeeded()

@@ -1,7 +1,7 @@
 """A file that several threads write part by part, while its sha256 is taken in the order of its bytes.
 
-Threads pay: reading from a socket, writing and hashing all release the GIL. The digest is of what the file holds, read
-back while it is still in the page cache.
+Threads pay: reading from a socket, writing and hashing all release the GIL. A part stays in memory until it is hashed,
+so that it need not be read back; only so many are on their way at a time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from model_service.manifest import ModelFile
 from model_service.settings import MIB
 from model_service.store.progress import Progress
 
+IOV_MAX = 1024  # buffers in one call: https://man7.org/linux/man-pages/man2/writev.2.html
+
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """How files are fetched. Few connections, large parts and large reads: small ones cost CPU, and gain nothing."""
 
     connections: int = 4
-    part_bytes: int = 64 * MIB
-    min_part_bytes: int = 8 * MIB
+    part_bytes: int = 16 * MIB
+    min_part_bytes: int = 4 * MIB
     read_bytes: int = 1 * MIB
     connect_timeout_s: float = 5
     read_timeout_s: float = 30
@@ -41,11 +43,13 @@ class Transfer:
 
 @dataclass(slots=True)
 class Part:
-    """The bytes from `start` to `end`, of which those before `position` are written."""
+    """The bytes from `start` to `end`, of which those before `position` have arrived, in `chunks`."""
 
+    index: int
     start: int
     end: int
     position: int
+    chunks: list[bytes] = field(default_factory=list)
 
 
 class Abandoned(Exception):
@@ -54,73 +58,79 @@ class Abandoned(Exception):
 
 @dataclass(slots=True)
 class Arrival:
-    """Which bytes of a file are there. Shared by the threads that write it and the one that follows them."""
+    """Which parts of a file are there. Shared by the threads that write it and the one that hashes it."""
 
-    parts: list[Part]
+    at_once: int  # parts that are in memory: those that arrive, and those that wait for one before them
     stopped: threading.Event = field(default_factory=threading.Event)
-    # Writers of one file exclude each other in the kernel anyway, where they spin; here they sleep.
-    writing: threading.Lock = field(default_factory=threading.Lock)
     arrived_bytes: int = 0
+    _hashed: int = 0
+    _complete: set[int] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _first_open: int = 0
     _failure: BaseException | None = None
 
-    def wrote(self, part: Part, count: int) -> None:
-        """Note that `count` more bytes of `part` are written. Raises Abandoned after a failure elsewhere."""
+    def begin(self, part: Part) -> None:
+        """Wait for the turn of `part`; the first that is not hashed always has it. Raises Abandoned after a failure."""
         with self._changed:
+            self._changed.wait_for(lambda: self._failure or part.index < self._hashed + self.at_once)
             if self._failure:
                 raise Abandoned
-            part.position += count
-            self.arrived_bytes += count
-            while self._first_open < len(self.parts) and self._is_complete(self._first_open):
-                self._first_open += 1
-            self._changed.notify()
+
+    def add(self, part: Part, chunk: bytes) -> None:
+        """Note further bytes of `part`. Raises Abandoned after a failure elsewhere."""
+        if self._failure:
+            raise Abandoned
+        part.chunks.append(chunk)
+        part.position += len(chunk)
+        self.arrived_bytes += len(chunk)  # for the log alone: two threads may lose one another's
+
+    def completed(self, part: Part) -> None:
+        """Note that all of `part` is there and written."""
+        with self._changed:
+            self._complete.add(part.index)
+            self._changed.notify_all()
 
     def failed(self, error: BaseException) -> None:
         """Note the first failure; the other threads stop."""
         with self._changed:
             self._failure = self._failure or error
             self.stopped.set()
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def wait_beyond(self, position: int, timeout_s: float) -> int:
-        """How many bytes are there without a gap: more than `position`, or as many after `timeout_s`.
-
-        Raises what a writing thread has failed with.
-        """
+    def wait_for(self, part: Part, timeout_s: float) -> bool:
+        """Whether `part` is complete, after `timeout_s` at the latest. Raises what a writing thread has failed with."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or self._contiguous() > position, timeout_s)
+            self._changed.wait_for(lambda: self._failure or part.index in self._complete, timeout_s)
             self.check()
-            return self._contiguous()
+            return part.index in self._complete
+
+    def hashed(self, part: Part) -> None:
+        """Let go of `part`."""
+        part.chunks.clear()
+        with self._changed:
+            self._hashed = part.index + 1
+            self._changed.notify_all()
 
     def check(self) -> None:
         """Raises what a writing thread has failed with, if one has."""
         if self._failure:
             raise self._failure
 
-    def _is_complete(self, index: int) -> bool:
-        return self.parts[index].position == self.parts[index].end
 
-    def _contiguous(self) -> int:
-        return self.parts[min(self._first_open, len(self.parts) - 1)].position
+Read = Callable[[Part, Arrival], None]
 
 
-Write = Callable[[Part, Arrival], None]
-
-
-def write_hashed(fd: int, file: ModelFile, part_bytes: int, write: Write, transfer: Transfer) -> str:
-    """The sha256 of `fd` after `write` has written every part of it, in `transfer.connections` threads.
-
-    Raises what `write` raises.
-    """
-    size_bytes = file.size_bytes
+def write_hashed(fd: int, file: ModelFile, read: Read, transfer: Transfer) -> str:
+    """The sha256 of what `read` has added to the parts of the file, in `transfer.connections` threads; `fd` has it then.
+    Raises what `read` raises."""
+    size_bytes, part_bytes = file.size_bytes, transfer.part_size(file.size_bytes)
     starts = range(0, size_bytes, part_bytes) if size_bytes else [0]
-    arrival = Arrival([Part(start, min(start + part_bytes, size_bytes), start) for start in starts])
+    parts = [Part(index, start, min(start + part_bytes, size_bytes), start) for index, start in enumerate(starts)]
+    arrival = Arrival(at_once=transfer.connections + 1)
     with ThreadPoolExecutor(transfer.connections, thread_name_prefix="fetch") as pool:
-        for part in arrival.parts:
-            pool.submit(_noting_failure, write, part, arrival)
+        for part in parts:
+            pool.submit(_fetch, fd, part, arrival, read)
         try:
-            digest = _follow(fd, file, arrival, transfer)
+            digest = _hash(file, parts, arrival, transfer)
         except BaseException as error:
             arrival.failed(error)
             pool.shutdown(wait=False, cancel_futures=True)
@@ -129,32 +139,37 @@ def write_hashed(fd: int, file: ModelFile, part_bytes: int, write: Write, transf
     return digest
 
 
-def write_all(fd: int, content: bytes | memoryview, position: int) -> None:
-    """Write `content` at `position`, in as many calls as it takes."""
-    rest = memoryview(content)
-    while rest:
-        count = os.pwrite(fd, rest, position)
-        rest, position = rest[count:], position + count
-
-
-def _noting_failure(write: Write, part: Part, arrival: Arrival) -> None:
+def _fetch(fd: int, part: Part, arrival: Arrival, read: Read) -> None:
     if arrival.stopped.is_set():
         return
     try:
-        write(part, arrival)
+        arrival.begin(part)
+        read(part, arrival)
+        _write(fd, part)
+        arrival.completed(part)
     except BaseException as error:
         arrival.failed(error)
 
 
-def _follow(fd: int, file: ModelFile, arrival: Arrival, transfer: Transfer) -> str:
-    digest, buffer, hashed = hashlib.sha256(), memoryview(bytearray(transfer.read_bytes)), 0
-    progress = Progress(file, transfer.progress_every_s)
-    while hashed < file.size_bytes:
-        available = arrival.wait_beyond(hashed, transfer.progress_every_s)
+def _write(fd: int, part: Part) -> None:
+    position, chunks = part.start, [memoryview(chunk) for chunk in part.chunks]
+    while chunks:
+        count = os.pwritev(fd, chunks[:IOV_MAX], position)
+        position += count
+        while chunks and count >= len(chunks[0]):
+            count -= len(chunks.pop(0))
+        if count:
+            chunks[0] = chunks[0][count:]
+
+
+def _hash(file: ModelFile, parts: list[Part], arrival: Arrival, transfer: Transfer) -> str:
+    digest, progress = hashlib.sha256(), Progress(file, transfer.progress_every_s)
+    for part in parts:
+        while not arrival.wait_for(part, transfer.progress_every_s):
+            progress.tell(arrival.arrived_bytes)
         progress.tell(arrival.arrived_bytes)
-        if count := min(available - hashed, transfer.read_bytes):
-            count = os.preadv(fd, [buffer[:count]], hashed)
-            digest.update(buffer[:count])
-            hashed += count
+        for chunk in part.chunks:
+            digest.update(chunk)
+        arrival.hashed(part)
     progress.done()
     return digest.hexdigest()
