@@ -120,7 +120,7 @@ Read = Callable[[Part, Arrival], None]
 
 
 def write_hashed(fd: int, file: ModelFile, read: Read, transfer: Transfer) -> str:
-    """The sha256 of what `read` has added to the parts of the file, in `transfer.connections` threads; `fd` has it then.
+    """The sha256 of what `read` has added to the parts of the file, in several threads; `fd` has all of it then.
     Raises what `read` raises."""
     size_bytes, part_bytes = file.size_bytes, transfer.part_size(file.size_bytes)
     starts = range(0, size_bytes, part_bytes) if size_bytes else [0]
