@@ -14,6 +14,7 @@ from pipeline.deployment.place import Place
 
 SHOWN_TASKS = 3
 SHOWN_LINES = 8
+READ_LINES = 100  # most of what a start that hangs writes are the answers to health checks
 LINE_LENGTH = 300
 NO_FAILURE = ("UserInitiated", "SpotInterruption", "TerminationNotice")
 # ECS tells of failed placement in service events alone, and these are text alone:
@@ -47,14 +48,17 @@ def placement_failure(service: Service | None, since: datetime | None) -> str:
     return ""
 
 
-def witnesses(
-    aws: Aws, place: Place, task_definition_arn: str, failed: tuple[StoppedTask, ...]
-) -> tuple[Witness, ...]:  # fmt: skip
+def witnesses(aws: Aws, place: Place, task_definition_arn: str, since: datetime | None) -> tuple[Witness, ...]:
     """The failed tasks; where none has, those that run and do not get ready."""
-    if failed:
-        return tuple(
-            Witness(task.task_id, f"{task.reason or task.stop_code or 'stopped'}{_exits(task)}") for task in failed
-        )
+    running = _running(aws, place, task_definition_arn)
+    failed = failed_tasks(aws, place, task_definition_arn, since)  # last: one of those may have failed meanwhile
+    return running if not failed else tuple(
+        Witness(task.task_id, f"{task.reason or task.stop_code or 'stopped'}{_exits(task)}") for task in failed
+    )  # fmt: skip
+
+
+def _running(aws: Aws, place: Place, task_definition_arn: str) -> tuple[Witness, ...]:
+    """What the load balancer says of each."""
     service = describe_service(aws, place.cluster, place.service)
     seen = {
         target.target.rsplit(":", 1)[0]: f" and is {target.state}" + (f" ({target.reason})" if target.reason else "")
@@ -71,10 +75,20 @@ def explain_tasks(aws: Aws, place: Place, tasks: tuple[Witness, ...]) -> tuple[s
     shown: set[tuple[str, ...]] = set()
     for task in tasks[-SHOWN_TASKS:]:
         lines.append(f"task {task.task_id}: {task.said}")
-        said = tuple(readable(line) for line in last_lines(aws, place.log_group, task.task_id, SHOWN_LINES))
+        written = last_lines(aws, place.log_group, task.task_id, READ_LINES)
+        said = tuple(readable(line) for line in written if not _is_probe(line))[-SHOWN_LINES:]
         lines += [f"  | {line}" for line in said] if said not in shown else ["  | (the same lines)"]
         shown.add(said)
     return tuple(lines)
+
+
+def _is_probe(line: str) -> bool:
+    """Whether the model service's line is about a request of a health check, whose answer is known here."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and str(entry.get("path", "")).startswith("/v2/health/")
 
 
 def readable(line: str) -> str:

@@ -293,7 +293,7 @@ class Follower:
     def _watch_start(self, deployment: Deployment) -> None:
         failed = failed_tasks(self.aws, self.place, self.wanted.task_definition_arn, deployment.created_at)
         if reason := self._why_not_starting(deployment, failed):
-            seen = witnesses(self.aws, self.place, self.wanted.task_definition_arn, failed)
+            seen = witnesses(self.aws, self.place, self.wanted.task_definition_arn, deployment.created_at)
             self._stop(deployment, Refusal(reason, tasks=seen))
 
     def _stop(self, deployment: Deployment, refusal: Refusal) -> None:

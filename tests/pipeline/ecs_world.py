@@ -56,7 +56,7 @@ class World:
     stopped: list[dict[str, Any]] = field(default_factory=list)
     running: list[dict[str, Any]] = field(default_factory=list)
     health: dict[str, tuple[str, str]] = field(default_factory=dict)  # of targets by address: state and description
-    log: str = "Traceback: no module named torch"
+    log: tuple[str, ...] = ("Traceback: no module named torch",)
     gate_tasks: dict[str, str] = field(default_factory=dict)  # ARN and who started it
     events: list[dict[str, Any]] = field(default_factory=list)
     ingress: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -222,7 +222,7 @@ class World:
         return {"MetricAlarms": [{"AlarmName": name, "StateValue": state} for name, state in known.items()]}
 
     def _get_log_events(self, **_: Any) -> dict[str, Any]:
-        return {"events": [{"message": f"{self.log}\n"}]}
+        return {"events": [{"message": f"{line}\n"} for line in self.log]}
 
     def _describe_target_health(self, TargetGroupArn: str) -> dict[str, Any]:
         described = [

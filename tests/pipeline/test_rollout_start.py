@@ -238,7 +238,10 @@ def test_a_start_that_hangs_names_the_task_what_the_balancer_says_and_its_last_w
         {"taskArn": "arn:task/1", "taskDefinitionArn": OLD, "lastStatus": "RUNNING"},
     ]
     world.health = {"10.0.0.7": ("unhealthy", "Health checks failed with these codes: [503]")}
-    world.log = '{"level": "warning", "message": "still in service.py startup() after 50 s"}'
+    world.log = (
+        '{"level": "warning", "message": "still in service.py startup() after 50 s"}',
+        '{"level": "error", "message": "request", "path": "/v2/health/ready", "status": 503}',
+    )
 
     with pytest.raises(GateRefused, match="start_deadline_s") as refused:
         roll(config, world)
