@@ -74,11 +74,15 @@ class InferWork:
             response["id"] = request.id
         tensors, tail = [], []
         for name in names:
-            tensor, data = _describe(model.outputs_by_name[name], outputs[name]), None
+            spec = model.outputs_by_name[name]
+            tensor = _describe(spec, outputs[name])
             if request is None or request.wants_binary(name):
                 data = to_bytes(outputs[name])
                 tensor["parameters"] = {"binary_data_size": len(data)}
                 tail.append(data)
+            elif spec.datatype.json_type is None:
+                words = f"JSON has no form for {spec.datatype.name}; ask for binary tensor data"
+                raise RequestRefused(400, f"output `{name}`: {words}")
             else:
                 tensor["data"] = to_json(outputs[name])
             tensors.append(tensor)
