@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_service.served import Served
 from model_service.serving import Serving
+from model_service.streaming.session import Session
 
 REQUEST_ID_KEY = "model_service.request_id"
 SERVED_KEY = "model_service.served"
@@ -55,15 +56,17 @@ class AccessLog:
         started: float,
         headers: Mapping[bytes, bytes],
         served: Served | None = None,
+        session: Session | None = None,
     ) -> None:
-        """Log the end of one request; a `status` of 0 is a caller that went before there was an answer."""
+        """Log the end of one request, or of the `session` that it opened; a `status` of 0 is a caller that went before
+        there was an answer."""
         is_error = status >= 500 or status == 0
         if not self._is_on or not (self._is_all or is_error):
             return
         if status == 200 and path in HEALTH_PATHS and not self._is_debug:
             return
         served = served or self._serving.models.default
-        line = {
+        line: dict[str, Any] = {
             "time": _now(),
             "level": "error" if is_error else "info",
             "message": "request",
@@ -74,8 +77,13 @@ class AccessLog:
             "method": method,
             "path": path,
             "status": status or None,
-            "latency_ms": round((time.perf_counter() - started) * 1000, 3),
         }
+        elapsed_s = time.perf_counter() - started
+        if session:
+            line |= {"message": "stream", "duration_s": round(elapsed_s, 3), "messages": session.messages}
+            line |= {"errors": session.errors, "close_code": session.close_code}
+        else:
+            line["latency_ms"] = round(elapsed_s * 1000, 3)
         traceparent = headers.get(b"traceparent")
         if traceparent and (trace := TRACEPARENT.fullmatch(traceparent)):
             line["trace_id"] = trace[1].decode()

@@ -22,6 +22,7 @@ from model_service.scheduling.job import Answer
 from model_service.served import Served
 from model_service.serving import Serving
 from model_service.statistics import configuration, statistics
+from model_service.streaming.route import add_stream
 
 
 def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
@@ -35,6 +36,7 @@ def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     _add_health(app, serving)
     _add_metadata(app, serving)
     _add_inference(app, serving)
+    add_stream(app, serving, log)
     add_docs_page(app)
     add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]

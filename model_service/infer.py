@@ -65,6 +65,11 @@ class InferWork:
         arrays = {spec.name: read[spec.name] for spec in model.inputs}
         return Inputs(arrays, model.count_rows(arrays), _output_names(request, model), request.timeout_s)
 
+    @property
+    def request_id(self) -> str | None:
+        """The request's `id`, once it is read; None if it has none."""
+        return self._request.id if self._request else None
+
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """$inference_response with the outputs that were asked for."""
         model, request = self._model, self._request

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -28,11 +29,13 @@ from model_service.hot_path import hot_protocol
 from model_service.patience import patient_protocol
 from model_service.serving import Serving
 from model_service.settings import Settings
+from model_service.streaming.protocol import stream_protocol
 
 # Longer than the load balancer's idle timeout of 60 s, so that never the target closes first and makes a 502.
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+PING_S = 20.0  # a third of that idle timeout
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +56,8 @@ async def run(settings: Settings) -> None:
     patient = patient_protocol(settings.read_timeout_s)
     http = hot_protocol(serving, log) if settings.hot_path == "on" else patient
     servers = [
-        _server(create_app(serving, log), settings, http),
-        _server(create_admin_app(serving), settings, patient),
+        _server(create_app(serving, log), settings, http, stream_protocol(settings.read_timeout_s)),
+        _server(create_admin_app(serving), settings, patient, "none"),
     ]
     stopping = _stopping_event()
     if settings.exit_with_fd >= 0:
@@ -70,7 +73,9 @@ async def run(settings: Settings) -> None:
     for task in recurring:
         task.cancel()
     await _drain(serving)
+    left_s = await _end_streams(serving)
     for server in servers:
+        server.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]  # uvicorn waits for any number
         server.should_exit = True
     await asyncio.gather(*running)
     log.flush()
@@ -96,10 +101,21 @@ async def _drain(serving: Serving) -> None:
     serving.is_draining = True
     if was_ready:
         logger.info("stopping: not ready any more, still serving for %g s", serving.settings.drain_s)
+        serving.models.sessions.all_go_away()
         await asyncio.sleep(serving.settings.drain_s)
 
 
-def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol]) -> Server:
+async def _end_streams(serving: Serving) -> float:
+    """Let streams answer what they have taken, before uvicorn would close them; what is then left of SHUTDOWN_S."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + serving.settings.shutdown_s
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await serving.models.sessions.all_closed()
+    return max(0.0, deadline - loop.time())
+
+
+def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol], ws: Any) -> Server:
     config = uvicorn.Config(
         app,
         http=http,
@@ -110,7 +126,11 @@ def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol]) -> S
         headers=[("x-onnxship-release", settings.release_id)],  # here, so that no answer of uvicorn's own lacks it
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.shutdown_s,
-        ws="none",
+        ws=ws,
+        ws_max_size=settings.max_body_bytes,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,  # tensors hardly shrink, and each stream would hold two compressors
     )
     return Server(config)
 

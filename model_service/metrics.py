@@ -73,6 +73,7 @@ class ModelStats:
         self.batch_rows = Buckets(BATCH_BUCKETS)
         self.last_inference_ms = 0
         self.runs_on: dict[str, str] = {}
+        self.stream_sessions = 0
         self.queue: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
 
     def finished(self, job: Job) -> None:
@@ -163,11 +164,13 @@ class _ModelCollector(Collector):
         queued = GaugeMetricFamily(
             "model_service_queued_work_seconds", "Time until a request of now would begin to run", labels=labels
         )
+        streams = GaugeMetricFamily("model_service_stream_sessions", "Streams that are open now", labels=labels)
         for stats in self._models:
             requests, seconds = stats.queue()
             pending.add_metric(list(stats.labels.values()), requests)
             queued.add_metric(list(stats.labels.values()), seconds)
-        yield from (pending, queued)
+            streams.add_metric(list(stats.labels.values()), stats.stream_sessions)
+        yield from (pending, queued, streams)
 
     def _latencies(self) -> Metric:
         metric = HistogramMetricFamily(

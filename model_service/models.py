@@ -10,6 +10,7 @@ from model_service.scheduling.plan import QueueLimits
 from model_service.scheduling.scheduler import Scheduler
 from model_service.served import Served
 from model_service.settings import Settings
+from model_service.streaming.sessions import Sessions
 
 KINDS = ("infer", "predict")
 
@@ -19,6 +20,7 @@ class Models:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.endpoints: dict[bytes, Endpoint] = {}
+        self.sessions = Sessions(settings)
         self._settings = settings
         self._metrics = metrics
         self._limits = QueueLimits(settings.max_pending, settings.max_queue_s, settings.max_queue_bytes)
@@ -81,7 +83,7 @@ class Models:
         return served
 
     async def retire(self, served: Served) -> None:
-        """Let no further request come to `served`, answer what it has taken, and forget it."""
+        """Let no further request come to `served`, have its streams leave, answer what it has taken, and forget it."""
         model = served.model
         versions = self._versions[model.name]
         del versions[model.version]
@@ -93,6 +95,7 @@ class Models:
             if self._default == model.name:
                 self._default = None
                 del self.endpoints[b"/predict"]
+        await self.sessions.leave(served)
         await served.scheduler.drain()
         self._metrics.models.remove(served.stats)
 

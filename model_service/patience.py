@@ -34,6 +34,11 @@ class PatientProtocol(HttpToolsProtocol):
         self.is_within_message = False
         super().on_message_complete()
 
+    def _should_upgrade(self) -> bool:
+        """Only for what can become a WebSocket; whatever else asks for it is an ordinary request."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        return is_idle and self.parser.get_method() == b"GET" and super()._should_upgrade()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)

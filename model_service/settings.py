@@ -20,6 +20,7 @@ SECRET_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
 EMF_NAMESPACE = re.compile(r"(?!AWS/)[0-9A-Za-z._/#:-]{1,255}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ORIGIN = re.compile(r"https?://[^/\s,]+")
 MIB = 1024 * 1024
 
 
@@ -65,6 +66,11 @@ class Settings:
     download_connections: int = 4
     emf_namespace: str = ""
     emf_interval_s: float = 60.0
+    stream_max_sessions: int = 256
+    stream_in_flight: int = 16
+    stream_max_session_s: float = 900.0
+    stream_idle_s: float = 300.0
+    stream_origins: tuple[str, ...] = ()
     exit_with_fd: int = -1
     access_log: str = "all"
     log_level: str = "info"
@@ -151,6 +157,13 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[str], str]:
     return read
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().lower() for origin in text.split(","))
+    if not all(origin == "*" or ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError("is not origins like https://app.example.com, with commas between them, or *")
+    return origins
+
+
 READERS: dict[str, Callable[[str], Any]] = {
     "model_manifest_uri": _uri,
     "model_manifest_version_id": str,
@@ -190,6 +203,11 @@ READERS: dict[str, Callable[[str], Any]] = {
     "download_connections": _number(int, 1, 64),
     "emf_namespace": _matching(EMF_NAMESPACE, "a namespace of CloudWatch that is not AWS's own"),
     "emf_interval_s": _number(float, 0.1, 3600),
+    "stream_max_sessions": _number(int, 0, 2**20),
+    "stream_in_flight": _number(int, 1, 65536),
+    "stream_max_session_s": _number(float, 1, 86400),
+    "stream_idle_s": _number(float, 1, 86400),
+    "stream_origins": _origins,
     "exit_with_fd": _number(int, 0, 2**20),
     "access_log": _one_of(ACCESS_LOGS),
     "log_level": _one_of(LOG_LEVELS),
