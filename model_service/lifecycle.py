@@ -35,6 +35,7 @@ from model_service.streaming.protocol import stream_protocol
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+LAST_REQUESTS_S = 0.2  # for requests on the wire, which are then answered with `Connection: close`
 PING_S = 20.0  # a third of that idle timeout
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,13 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and only then close what is idle: a request may be on its way over such a connection."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_REQUESTS_S)
+        await super().shutdown(sockets)
 
 
 async def run(settings: Settings) -> None:

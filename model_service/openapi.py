@@ -37,9 +37,19 @@ def describe(serving: Serving) -> dict[str, Any]:
         paths |= _model_paths(served)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "onnxship model service", "version": version},
+        "info": {"title": "onnxship model service", "version": version, "description": _streams(served)},
         "paths": paths,
     }
+
+
+def _streams(served: Served | None) -> str:
+    """What this document has no form for: https://spec.openapis.org/oas/v3.1.0 knows no WebSockets."""
+    name = served.model.name if served else "{model}"
+    return (
+        f"`GET /v2/models/{name}/stream` is a WebSocket, which cannot be described here: each message is a body of "
+        "`/infer`, as text in JSON, or binary as a little-endian uint32 with the length of the JSON, the JSON, and the "
+        "tensors behind it. Answers come in the order of the messages."
+    )
 
 
 def _model_paths(served: Served) -> dict[str, Any]:

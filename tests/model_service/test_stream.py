@@ -1,27 +1,38 @@
 """Streams: WebSockets whose messages are inferences, as the reference promises them."""
 
 import asyncio
+import contextlib
 import itertools
 import json
+import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.model_service.conftest import Launch, Service, graph, identity, write_manifest
+from model_service.access_log import AccessLog
+from model_service.app import create_app
+from model_service.loading import load
+from model_service.serving import Serving
+from model_service.settings import Settings
+from model_service.streaming.protocol import stream_protocol
+from tests.model_service.conftest import REPOSITORY, Launch, Service, graph, identity, write_manifest
 
 WIDTH = 256
 
@@ -31,7 +42,7 @@ def slow() -> bytes:
     weight = numpy_helper.from_array(np.eye(WIDTH, dtype=np.float32), "w")
     nodes: list[onnx.NodeProto] = [helper.make_node("Constant", [], ["w"], value=weight)]
     names = ["x", *(f"h{number}" for number in range(40)), "y"]
-    nodes += [helper.make_node("MatMul", [a, "w"], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes += [helper.make_node("MatMul", [a, "w"], [b]) for a, b in itertools.pairwise(names)]
     shape = ["N", WIDTH]
     return graph(nodes, {"x": (TensorProto.FLOAT, shape)}, {"y": (TensorProto.FLOAT, shape)})
 
@@ -308,12 +319,9 @@ def test_a_frame_that_is_too_large_ends_the_stream(echo: Service, is_busy: bool)
     with open_stream(echo, "echo") as stream:
         for _ in range(30 if is_busy else 0):
             stream.send(text(np.ones((1, 100), np.float32), "a"))
-        with pytest.raises(ConnectionClosed) as closed:
+        with contextlib.suppress(ConnectionClosed):  # the server need not read all of it
             stream.send(bytes(4_000_000))
-            for _ in range(31):
-                stream.recv(10)
-    assert closed.value.rcvd is not None
-    assert 1009 == closed.value.rcvd.code
+        assert 1009 == until_closed(stream)[0]
     with open_stream(echo, "echo") as stream:
         stream.send(text(np.ones((1, 1), np.float32), "a"))
         assert "a" == json.loads(stream.recv(10))["id"]
@@ -439,7 +447,7 @@ def send_until_closed(stream: ClientConnection) -> None:
 def test_sigterm_answers_what_was_taken(launch: Launch, slow_manifest: Path) -> None:
     """What was taken before the deadline is answered, however long it takes, also for 20 streams at once."""
     service = launch(slow_manifest, DRAIN_S="0", SLOTS="1", MAX_BATCH="1").wait_ready()
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         streams = [stack.enter_context(open_stream(service, "slow")) for _ in range(20)]
         for stream in streams:
             for number in range(3):
@@ -471,3 +479,63 @@ def test_a_stream_that_opens_while_it_drains_is_told_at_once(launch: Launch, ech
         assert 0 < first["deadline_ms"] < 3000
         assert 1012 == until_closed(stream)[0]
     assert 0 == service.process.wait(30)
+
+
+def test_the_example_of_the_reference_runs(launch: Launch, digits_manifest: Path, digits_rows: np.ndarray) -> None:
+    """The Python in the reference streams rows to the digits model and prints its labels."""
+    service = launch(digits_manifest).wait_ready()
+    page = (REPOSITORY / "docs/reference/model-service.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "websockets" in block]
+    code = code.replace(":8080/", f":{service.ports['port']}/")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rows = {"inputs": [[0.0] * 64, [8.0] * 64]}
+    labels = [one["prediction"] for one in service.post("/predict", rows).json["predictions"]]
+    assert f"[('0', [{labels[0]}]), ('1', [{labels[1]}])]" == ran.stdout.strip()
+
+
+def test_a_retired_version_takes_its_streams_along(echo_manifest: Path, tmp_path: Path) -> None:
+    """Streams stay on their version until it is retired; then they are told, answered, and closed with 1012. New ones
+    have the new version."""
+    asyncio.run(retire_under_a_stream(echo_manifest, tmp_path))
+
+
+async def retire_under_a_stream(echo_manifest: Path, tmp_path: Path) -> None:
+    settings = Settings(echo_manifest.as_uri(), model_dir=tmp_path / "models", drain_s=0.5, access_log="off")
+    serving = Serving(settings)
+    old = serving.models.serve(load(settings, tmp_path))
+    async with listening(serving) as port:
+        path = f"ws://127.0.0.1:{port}/v2/models/echo/stream"
+        async with connect_async(path) as before:
+            manifest = write_manifest(tmp_path / "new", identity(TensorProto.FLOAT, ["N", "K"]), name="echo")
+            serving.models.serve(load(replace(settings, model_manifest_uri=manifest.as_uri()), tmp_path))
+            async with connect_async(path) as after:
+                versions = [await asked_version(stream) for stream in (before, after)]
+                assert list(serving.models.versions("echo")) == versions
+                retiring = asyncio.create_task(serving.models.retire(old))
+                assert {"type": "going_away", "deadline_ms": 500} == json.loads(await before.recv())
+                assert versions == [await asked_version(stream) for stream in (before, after)]
+                with pytest.raises(ConnectionClosed) as closed:
+                    await before.recv()
+                assert closed.value.rcvd is not None
+                assert (1012, "another version serves now") == (closed.value.rcvd.code, closed.value.rcvd.reason)
+                await retiring
+                assert versions[1] == await asked_version(after)
+
+
+async def asked_version(stream: AsyncConnection) -> str:
+    await stream.send(text(np.ones((1, 1), np.float32), "a"))
+    return str(json.loads(await stream.recv())["model_version"])
+
+
+@contextlib.asynccontextmanager
+async def listening(serving: Serving) -> AsyncIterator[int]:
+    """The service's app on a port, in this process."""
+    config = uvicorn.Config(
+        create_app(serving, AccessLog(serving)), ws=stream_protocol(30.0), lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        running = asyncio.create_task(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await running
