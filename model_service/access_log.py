@@ -23,6 +23,8 @@ from model_service.streaming.session import Session
 
 REQUEST_ID_KEY = "model_service.request_id"
 SERVED_KEY = "model_service.served"
+SESSION_KEY = "model_service.session"
+SWITCHING_PROTOCOLS = 101
 # The load balancer's trace id stands in when the caller names no id of its own.
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html
 REQUEST_ID_HEADERS = (b"x-request-id", b"x-amzn-trace-id")
@@ -108,39 +110,43 @@ class LogRequests:
         self.log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         started = time.perf_counter()
         headers = dict(scope["headers"])
         scope[REQUEST_ID_KEY] = request_id = choose_request_id(headers)
+        method = scope.get("method", "GET")  # a WebSocket's scope does not say what it always is
         status = 0
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"].endswith("http.response.start"):  # for a WebSocket that is refused, too
                 status = message["status"]
                 self._add_headers(message, request_id)
+            elif message["type"] == "websocket.accept":
+                status = SWITCHING_PROTOCOLS
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
             await self.app(scope, receive, send_noting_status)
         except Exception:
             # Starlette has answered with 500 and raises again for the server to log: here it has a request id.
-            logger.exception("%s %s failed", scope["method"], scope["path"], extra=fields(request_id=request_id))
+            logger.exception("%s %s failed", method, scope["path"], extra=fields(request_id=request_id))
         finally:
             self.log.write(
                 request_id=request_id,
-                method=scope["method"],
+                method=method,
                 path=scope["path"],
                 status=status,
                 started=started,
                 headers=headers,
                 served=scope.get(SERVED_KEY),
+                session=scope.get(SESSION_KEY),
             )
 
     def _add_headers(self, message: MutableMapping[str, Any], request_id: str) -> None:
         headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+        if message["type"].startswith("websocket."):  # uvicorn adds it to every other answer
+            headers.append((b"x-onnxship-release", self.serving.settings.release_id.encode()))
         if self.serving.is_draining:
             # So that callers with a connection kept alive open their next one elsewhere.
             headers.append((b"connection", b"close"))

@@ -2,7 +2,8 @@
 
     {"keys": [{"id": "mobile-app", "sha256": "<of the key, 64 hex digits>", "scopes": ["infer"]}, ...]}
 
-A key is sent as `Authorization: Bearer KEY` or `X-Api-Key: KEY`. Keys are random and long, so a plain hash hides them.
+A key is sent as `Authorization: Bearer KEY` or `X-Api-Key: KEY`, for a WebSocket also as the subprotocol `bearer.KEY`.
+Keys are random and long, so a plain hash hides them.
 `python -m model_service.api_keys ID [SCOPE ...]` makes a key, and prints it with its entry.
 """
 
@@ -25,6 +26,7 @@ from model_service.settings import Settings
 
 Scope = Literal["infer", "admin"]
 KEY_BYTES = 32
+SUBPROTOCOL = b"bearer."
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +75,21 @@ class ApiKeys:
 
     def holder(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
         """The id of the key in `headers`, if there is one that is good for `scope`."""
-        key = headers.get(b"x-api-key")
+        key = headers.get(b"x-api-key") or _bearer(headers)
         if key is None:
-            scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer":
-                return None
+            return None
         # Found by its hash: how long that takes says nothing of the key.
         entry = self._entries.get(hashlib.sha256(key.strip()).digest())
         return entry.id if entry and scope in entry.scopes else None
+
+
+def _bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer":
+        return key
+    # Browsers let a page set no header of a WebSocket, but its subprotocols; in the address the key would be logged.
+    offered = (name.strip() for name in headers.get(b"sec-websocket-protocol", b"").split(b","))
+    return next((name.removeprefix(SUBPROTOCOL) for name in offered if name.startswith(SUBPROTOCOL)), None)
 
 
 def open_api_keys(settings: Settings) -> ApiKeys | None:

@@ -36,7 +36,7 @@ def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     _add_health(app, serving)
     _add_metadata(app, serving)
     _add_inference(app, serving)
-    add_stream(app, serving, log)
+    add_stream(app, serving)
     add_docs_page(app)
     add_error_answers(app)
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]

@@ -13,7 +13,6 @@ OPEN_PATHS = HEALTH_PATHS | {"/metrics"}  # the second only on the admin port
 # https://www.rfc-editor.org/rfc/rfc6750#section-3
 CHALLENGE = (b"www-authenticate", b"Bearer")
 BODY = orjson.dumps({"error": "a good API key is needed, as `Authorization: Bearer KEY` or `X-Api-Key: KEY`"})
-POLICY_VIOLATION = 1008
 
 
 class RequireKey:
@@ -31,9 +30,8 @@ class RequireKey:
             or self.keys.holder(dict(scope["headers"]), self.scope)
         ):
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "a good API key is needed"})
         else:
+            kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY)), CHALLENGE]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": BODY})
+            await send({"type": f"{kind}.start", "status": 401, "headers": headers})
+            await send({"type": f"{kind}.body", "body": BODY})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from asyncio import Event
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -54,17 +54,17 @@ class HotProtocol(PatientProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        if self._is_receiving(self.cycle):
+        if isinstance(self.cycle, HotCycle) and self.cycle.more_body:
             self.cycle.on_body(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        cycle: object = self.cycle
-        is_receiving = self._is_receiving(cycle)  # uvicorn, called next, notes that it is not any more
+        # A request to upgrade has no cycle of its own: what stands there is that of the request before, which is complete.
+        is_hot = isinstance(self.cycle, HotCycle) and self.cycle.more_body
         super().on_message_complete()
-        if is_receiving and isinstance(cycle, HotCycle):
-            cycle.on_message_complete()
+        if is_hot:
+            cast(HotCycle, self.cycle).on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for cycle in (self.turn, self.cycle, *(cycle for cycle, _ in self.pipeline)):
@@ -78,11 +78,6 @@ class HotProtocol(PatientProtocol):
             cycle.start()
         else:
             super()._start_asgi_task(cycle, app)
-
-    @staticmethod
-    def _is_receiving(cycle: object) -> TypeGuard[HotCycle]:
-        """Whether what comes belongs to `cycle`: a request to upgrade has no cycle, and the one before it stays."""
-        return isinstance(cycle, HotCycle) and cycle.more_body
 
     def _hot_endpoint(self) -> tuple[Endpoint | None, dict[bytes, bytes]]:
         endpoint = self.serving.models.endpoints.get(self.url)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from model_service.errors import RequestRefused
 from model_service.served import Served
@@ -42,16 +44,17 @@ class Sessions:
         finally:
             expiry.cancel()
 
-    def add(self, session: Session) -> None:
-        """Count `session` as open, before anybody is told that it is."""
+    @contextmanager
+    def opened(self, session: Session) -> Iterator[None]:
+        """Count `session` as open, from before its caller is told that it is."""
         self._open.add(session)
         session.served.stats.stream_sessions += 1
-
-    def remove(self, session: Session) -> None:
-        """The session has ended."""
-        self._open.discard(session)
-        session.served.stats.stream_sessions -= 1
-        self._one_closed.set()
+        try:
+            yield
+        finally:
+            self._open.discard(session)
+            session.served.stats.stream_sessions -= 1
+            self._one_closed.set()
 
     def all_go_away(self) -> None:
         """Tell all streams, and those that are opened until then, to leave within DRAIN_S."""

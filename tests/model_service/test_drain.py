@@ -3,7 +3,6 @@
 import http.client
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +63,8 @@ class Callers:
 @pytest.mark.parametrize("hot_path", ["on", "off"])
 @pytest.mark.parametrize("drain_s", ["0", "1.5"])
 def test_no_request_fails_at_sigterm(launch: Launch, tmp_path: Path, hot_path: str, drain_s: str) -> None:
-    """16 callers with kept connections, which never pause and stop only when connections are refused: every request that
-    was sent is answered with 200, and the process exits 0."""
+    """16 callers that keep their connections, never pause, and stop only when connections are refused: every request
+    that was sent is answered with 200, and the process exits 0."""
     manifest = write_manifest(tmp_path, addition())
     service = launch(manifest, DRAIN_S=drain_s, HOT_PATH=hot_path).wait_ready()
     callers = Callers(service, 16)

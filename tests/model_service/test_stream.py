@@ -5,34 +5,27 @@ import contextlib
 import itertools
 import json
 import re
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import uvicorn
 from onnx import TensorProto, helper, numpy_helper
 from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from model_service.access_log import AccessLog
-from model_service.app import create_app
-from model_service.loading import load
-from model_service.serving import Serving
-from model_service.settings import Settings
-from model_service.streaming.protocol import stream_protocol
-from tests.model_service.conftest import REPOSITORY, Launch, Service, graph, identity, write_manifest
+from tests.model_service.conftest import REPOSITORY, Launch, Service, graph, identity, send, sha256, write_manifest
 
 WIDTH = 256
 
@@ -406,12 +399,11 @@ def test_an_old_stream_is_told_to_come_again(launch: Launch, echo_manifest: Path
 def until_closed(stream: ClientConnection) -> tuple[int, str, list[Any]]:
     """The code and reason with which the server closes, and the messages before."""
     answers = []
-    while True:
-        try:
+    with contextlib.suppress(ConnectionClosed):
+        while True:
             answers.append(json.loads(stream.recv(30)))
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason, answers
+    assert stream.close_code is not None
+    return stream.close_code, stream.close_reason or "", answers
 
 
 def test_sigterm_in_the_middle_of_a_stream(launch: Launch, echo_manifest: Path) -> None:
@@ -493,49 +485,51 @@ def test_the_example_of_the_reference_runs(launch: Launch, digits_manifest: Path
     assert f"[('0', [{labels[0]}]), ('1', [{labels[1]}])]" == ran.stdout.strip()
 
 
-def test_a_retired_version_takes_its_streams_along(echo_manifest: Path, tmp_path: Path) -> None:
-    """Streams stay on their version until it is retired; then they are told, answered, and closed with 1012. New ones
-    have the new version."""
-    asyncio.run(retire_under_a_stream(echo_manifest, tmp_path))
-
-
-async def retire_under_a_stream(echo_manifest: Path, tmp_path: Path) -> None:
-    settings = Settings(echo_manifest.as_uri(), model_dir=tmp_path / "models", drain_s=0.5, access_log="off")
-    serving = Serving(settings)
-    old = serving.models.serve(load(settings, tmp_path))
-    async with listening(serving) as port:
-        path = f"ws://127.0.0.1:{port}/v2/models/echo/stream"
-        async with connect_async(path) as before:
-            manifest = write_manifest(tmp_path / "new", identity(TensorProto.FLOAT, ["N", "K"]), name="echo")
-            serving.models.serve(load(replace(settings, model_manifest_uri=manifest.as_uri()), tmp_path))
-            async with connect_async(path) as after:
-                versions = [await asked_version(stream) for stream in (before, after)]
-                assert list(serving.models.versions("echo")) == versions
-                retiring = asyncio.create_task(serving.models.retire(old))
-                assert {"type": "going_away", "deadline_ms": 500} == json.loads(await before.recv())
-                assert versions == [await asked_version(stream) for stream in (before, after)]
-                with pytest.raises(ConnectionClosed) as closed:
-                    await before.recv()
-                assert closed.value.rcvd is not None
-                assert (1012, "another version serves now") == (closed.value.rcvd.code, closed.value.rcvd.reason)
-                await retiring
-                assert versions[1] == await asked_version(after)
-
-
-async def asked_version(stream: AsyncConnection) -> str:
-    await stream.send(text(np.ones((1, 1), np.float32), "a"))
-    return str(json.loads(await stream.recv())["model_version"])
-
-
-@contextlib.asynccontextmanager
-async def listening(serving: Serving) -> AsyncIterator[int]:
-    """The service's app on a port, in this process."""
-    config = uvicorn.Config(
-        create_app(serving, AccessLog(serving)), ws=stream_protocol(30.0), lifespan="off", log_config=None
+def test_a_retired_version_takes_its_streams_along(launch: Launch, tmp_path: Path) -> None:
+    """A stream stays on its version until that is retired; then it is told, answered, and closed with 1012. A new one
+    has the new version."""
+    put(tmp_path, TensorProto.FLOAT, ["N", "M"])
+    service = launch(
+        "", MODEL_REPOSITORY_URI=tmp_path.as_uri(), MODEL_CONTROL="explicit", LOAD_MODELS="echo", DRAIN_S="1"
     )
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        running = asyncio.create_task(server.serve(sockets=[listener]))
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        await running
+    service.wait_ready()
+    with open_stream(service, "echo") as old:
+        put(tmp_path, TensorProto.FLOAT, ["N", "K"])
+        loading = threading.Thread(
+            target=send, args=(service.ports["admin_port"], "POST", "/v2/repository/models/echo/load", b"{}")
+        )
+        before = asked_version(old)
+        loading.start()
+        assert {"type": "going_away", "deadline_ms": 1000} == json.loads(old.recv(10))
+        with open_stream(service, "echo") as new:
+            after = asked_version(new)
+            assert before != after
+            assert before == asked_version(old)
+            assert (1012, "another version serves now", []) == until_closed(old)
+            loading.join()
+            assert after == asked_version(new)
+
+
+def put(repository: Path, kind: int, shape: list[Any]) -> None:
+    """Put a version of the model `echo` into the repository."""
+    made = write_manifest(repository / ".incoming", identity(kind, shape), name="echo")
+    shutil.copytree(made.parent, repository / "echo", dirs_exist_ok=True)
+
+
+def asked_version(stream: ClientConnection) -> str:
+    stream.send(text(np.ones((1, 1), np.float32), "a"))
+    return str(json.loads(stream.recv(10))["model_version"])
+
+
+def test_a_stream_needs_a_key(launch: Launch, echo_manifest: Path, tmp_path: Path) -> None:
+    """Where keys are asked for, a stream without one is 401 before it is a stream; browsers, which can set no headers,
+    bring it as a subprotocol, which is never sent back."""
+    (tmp_path / "keys").write_text(json.dumps({"keys": [{"id": "app", "sha256": sha256(b"k-app")}]}))
+    service = launch(echo_manifest, API_KEYS_FILE=str(tmp_path / "keys")).wait_ready()
+    for wrong in ({}, {"subprotocols": ["model-service.v1", "bearer.wrong"]}):
+        status, error = refusal(service, "/v2/models/echo/stream", **wrong)
+        assert (401, True) == (status, "a good API key is needed" in error)
+    with open_stream(service, "echo", additional_headers={"Authorization": "Bearer k-app"}):
+        pass
+    with open_stream(service, "echo", subprotocols=["bearer.k-app", "model-service.v1"]) as stream:
+        assert "model-service.v1" == stream.subprotocol
