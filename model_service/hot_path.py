@@ -60,7 +60,7 @@ class HotProtocol(PatientProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        # A request to upgrade has no cycle of its own: what stands there is that of the request before, which is complete.
+        # A request to upgrade has no cycle of its own; that of the request before it is complete.
         is_hot = isinstance(self.cycle, HotCycle) and self.cycle.more_body
         super().on_message_complete()
         if is_hot:

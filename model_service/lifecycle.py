@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from model_service.access_log import AccessLog, fields
 from model_service.admin_app import create_admin_app
@@ -35,7 +36,8 @@ from model_service.streaming.protocol import stream_protocol
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
-LAST_REQUESTS_S = 0.2  # for requests on the wire, which are then answered with `Connection: close`
+# At the end a connection is waited for that has not asked anything yet, and for requests over all others, so long.
+FIRST_REQUEST_S, ON_THE_WIRE_S = 1.0, 0.1
 PING_S = 20.0  # a third of that idle timeout
 
 logger = logging.getLogger(__name__)
@@ -49,11 +51,27 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more, and only then close what is idle: a request may be on its way over such a connection."""
+        """Take the connections that were made, listen no more, and close what is idle only then: uvicorn would cut off
+        requests that are on their way."""
+        made = [connection for listener in sockets or () for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
-        await asyncio.sleep(LAST_REQUESTS_S)
+        for connection in made:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await self._wait_for_first_requests()
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
+        return protocol
+
+    async def _wait_for_first_requests(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FIRST_REQUEST_S
+        await asyncio.sleep(ON_THE_WIRE_S)
+        while loop.time() < deadline and any(_is_unasked(one) for one in self.server_state.connections):
+            await asyncio.sleep(ON_THE_WIRE_S)
 
 
 async def run(settings: Settings) -> None:
@@ -141,6 +159,19 @@ def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol], ws: 
         ws_per_message_deflate=False,  # tensors hardly shrink, and each stream would hold two compressors
     )
     return Server(config)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that callers have made and nobody has accepted: closing the listener would reset them."""
+    with contextlib.suppress(OSError):  # there is none any more, or no file descriptor for it
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
+
+
+def _is_unasked(connection: Any) -> bool:
+    return isinstance(connection, HttpToolsProtocol) and connection.cycle is None
 
 
 def _listen(host: str, port: int) -> socket.socket:
