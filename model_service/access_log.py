@@ -31,7 +31,10 @@ REQUEST_ID_HEADERS = (b"x-request-id", b"x-amzn-trace-id")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,256}")
 # https://www.w3.org/TR/trace-context/#traceparent-header
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+HEALTH_CALLS = ("ServerLive", "ServerReady")
+HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"}).union(
+    f"/inference.GRPCInferenceService/{call}" for call in HEALTH_CALLS
+)
 FLUSH_S = 0.05
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ all of it is the raw tensor of the model's only input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,31 +150,35 @@ def _read_tensors(items: list[RequestInput], model: Model, tail: memoryview, max
 
 
 def _read_json(item: RequestInput, spec: TensorSpec, max_rows: int) -> Array:
-    _check_header(item, spec, max_rows)
+    check_header(item.datatype, item.shape, spec, max_rows=max_rows)
     if item.data is NO_DATA:
         raise RequestRefused(400, f"input `{item.name}` has no `data`")
     return from_flat_or_nested_json(item.data, spec.datatype, item.shape, what=f"the data of input `{item.name}`")
 
 
 def _read_binary(item: RequestInput, spec: TensorSpec, data: memoryview, max_rows: int) -> Array:
-    _check_header(item, spec, max_rows)
+    check_header(item.datatype, item.shape, spec, max_rows=max_rows)
     return from_bytes(data, spec.datatype, item.shape, what=f"the data of input `{item.name}`")
 
 
-def _check_header(item: RequestInput, spec: TensorSpec, max_rows: int) -> None:
-    if item.datatype != spec.datatype.name:
-        raise RequestRefused(400, f"input `{item.name}` is {item.datatype}; the model wants {spec.datatype.name}")
-    check_shape(item.shape, spec, max_rows=max_rows)
+def check_header(datatype: str, shape: Sequence[int], spec: TensorSpec, *, max_rows: int) -> None:
+    """Raise RequestRefused(400) unless what a request says of an input fits the signature."""
+    if datatype != spec.datatype.name:
+        raise RequestRefused(400, f"input `{spec.name}` is {datatype}; the model wants {spec.datatype.name}")
+    check_shape(shape, spec, max_rows=max_rows)
+
+
+def asked_outputs(names: Sequence[str], model: Model) -> tuple[str, ...]:
+    """The outputs that are asked for by `names`, all where there are none. Raises RequestRefused(400)."""
+    for name in names:
+        if name not in model.outputs_by_name:
+            known = ", ".join(f"`{known}`" for known in model.output_names)
+            raise RequestRefused(400, f"unknown output `{name}`; the model has {known}")
+    return tuple(names) or model.output_names
 
 
 def _output_names(request: InferenceRequest | None, model: Model) -> tuple[str, ...]:
-    if request is None or not request.outputs:
-        return model.output_names
-    for output in request.outputs:
-        if output.name not in model.outputs_by_name:
-            names = ", ".join(f"`{name}`" for name in model.output_names)
-            raise RequestRefused(400, f"unknown output `{output.name}`; the model has {names}")
-    return tuple(output.name for output in request.outputs)
+    return asked_outputs([output.name for output in request.outputs or ()] if request else (), model)
 
 
 def _describe(spec: TensorSpec, array: Array) -> dict[str, Any]:

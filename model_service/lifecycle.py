@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -31,6 +31,9 @@ from model_service.patience import patient_protocol
 from model_service.serving import Serving
 from model_service.settings import Settings
 from model_service.streaming.protocol import stream_protocol
+
+if TYPE_CHECKING:
+    from model_service.oip_grpc.server import GrpcServer
 
 # Longer than the load balancer's idle timeout of 60 s, so that never the target closes first and makes a 502.
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
@@ -89,8 +92,11 @@ async def run(settings: Settings) -> None:
     if settings.exit_with_fd >= 0:
         _stop_at_end_of(settings.exit_with_fd, stopping)
     running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)]
-    port, admin_port = (sock.getsockname()[1] for sock in sockets)
-    logger.info("listening on %s", settings.bind_host, extra=fields(port=port, admin_port=admin_port))
+    ports = dict(zip(("port", "admin_port"), (sock.getsockname()[1] for sock in sockets), strict=True))
+    grpc_server = await _start_grpc(serving, log)
+    if grpc_server:
+        ports["grpc_port"] = grpc_server.port
+    logger.info("listening on %s", settings.bind_host, extra=fields(**ports))
     recurring = [asyncio.create_task(serving.reload_api_keys())]
     if settings.emf_namespace:
         told = tell_cloudwatch(serving.models, settings.emf_namespace, settings.emf_interval_s)
@@ -103,6 +109,8 @@ async def run(settings: Settings) -> None:
     for server in servers:
         server.config.timeout_graceful_shutdown = left_s  # type: ignore[assignment]  # uvicorn waits for any number
         server.should_exit = True
+    if grpc_server:
+        running.append(asyncio.create_task(grpc_server.stop(left_s)))
     await asyncio.gather(*running)
     log.flush()
     logger.info("stopped")
@@ -172,6 +180,22 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
 
 def _is_unasked(connection: Any) -> bool:
     return isinstance(connection, HttpToolsProtocol) and connection.cycle is None
+
+
+async def _start_grpc(serving: Serving, log: AccessLog) -> GrpcServer | None:
+    """The server on GRPC_PORT, if there is one to be. Raises StartRefused if what it needs is not installed."""
+    if serving.settings.grpc_port < 0:
+        return None
+    try:
+        from model_service.oip_grpc.server import GrpcServer
+    except ModuleNotFoundError as error:
+        raise StartRefused(
+            f"GRPC_PORT is set, but `{error.name}` is not installed: install `onnxship[grpc]`, "
+            "or build the image with `--build-arg GRPC=1`"
+        ) from error
+    server = GrpcServer(serving, log)
+    await server.start(serving.settings.bind_host, serving.settings.grpc_port)
+    return server
 
 
 def _listen(host: str, port: int) -> socket.socket:

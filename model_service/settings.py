@@ -47,6 +47,7 @@ class Settings:
     bind_host: str = "0.0.0.0"  # noqa: S104 - the load balancer reaches the task by its own address
     port: int = 8080
     admin_port: int = 8081
+    grpc_port: int = -1
     drain_s: float = 3.0
     shutdown_s: int = 30
     max_body_bytes: int = 16 * MIB
@@ -184,6 +185,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "bind_host": str,
     "port": _number(int, 0, 65535),
     "admin_port": _number(int, 0, 65535),
+    "grpc_port": _number(int, 0, 65535),
     "drain_s": _number(float, 0, 3600),
     "shutdown_s": _number(int, 0, 3600),
     "max_body_bytes": _number(int, 1, 2**40),

@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "uvicorn",
         "uvloop",
     },
+    "model_service.oip_grpc": {"model_service", "google.protobuf", "grpc", "numpy"},
     "model_service.store": {"model_service"},
     "model_service.store.aws": {"model_service", "boto3", "botocore", "urllib3"},
     "rehearsal": {

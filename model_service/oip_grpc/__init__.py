@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over gRPC: an optional extra, so nothing outside this package imports grpc or protobuf."""
+"""The Open Inference Protocol over gRPC: an optional extra, so only this package imports grpc and protobuf."""

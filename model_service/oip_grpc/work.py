@@ -87,6 +87,8 @@ class ModelInferWork:
     def _check(self, item: Any) -> TensorSpec:
         """The signature of an InferInputTensor, to which its datatype and shape fit."""
         spec = self._model.inputs_by_name[item.name]
+        if any(size < 0 for size in item.shape):  # which JSON's reader refuses by itself
+            raise RequestRefused(400, f"input `{item.name}` has shape {list(item.shape)}; a size is 0 or more")
         check_header(item.datatype, item.shape, spec, max_rows=self._max_rows)
         return spec
 
