@@ -92,7 +92,9 @@ class GrpcServer:
         except Exception as error:
             told = as_refused(error, request_id)
             status = told.status
-            await context.abort(CODES[status], told.message, self._metadata(request_id, told.retry_after_s))
+            await context.abort(
+                CODES.get(status, StatusCode.UNKNOWN), told.message, self._metadata(request_id, told.retry_after_s)
+            )
             raise  # which `abort` has done, but does not say so
         finally:
             self._log.write(
