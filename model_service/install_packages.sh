@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs a lock file by its hashes into /opt/venv, and then what the user's requirements.txt asks for beside it.
+# Installs a lock file by its hashes into /opt/venv, with what gRPC needs where $GRPC is set, and then what the user's
+# requirements.txt asks for beside it.
 set -eu
 
 if [ -s /run/ca.crt ]; then export PIP_CERT=/run/ca.crt; fi
@@ -9,7 +10,9 @@ pip() {
     /opt/tools/bin/pip --python /opt/venv --cache-dir /var/cache/pip --disable-pip-version-check "$@"
 }
 
-pip install --require-hashes --only-binary :all: -r "$1"
+set -- -r "$1"
+if [ -n "${GRPC-}" ]; then set -- "$@" -r requirements-grpc.lock; fi
+pip install --require-hashes --only-binary :all: "$@"
 if [ -s requirements.txt ]; then
     pip freeze > locked.txt
     pip install -r requirements.txt -c locked.txt

@@ -20,11 +20,17 @@ def asked(requirements: list[str]) -> set[str]:
     return {name.group().lower() for name in names if name} - {"onnxship"}
 
 
-@pytest.mark.parametrize("lock", ["demo.lock", "dev.lock"])
+EXTRAS = {
+    "demo.lock": {"serve", "loadtest", "rehearsal", "demo"},
+    "dev.lock": set(PROJECT["project"]["optional-dependencies"]),
+}
+
+
+@pytest.mark.parametrize("lock", EXTRAS)
 def test_everything_that_is_asked_for_is_locked(lock: str) -> None:
     """A dependency added to pyproject.toml alone would be missing on a fresh machine."""
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = asked([*PROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)])
+    wanted = asked([*PROJECT["project"]["dependencies"], *(line for extra in EXTRAS[lock] for line in extras[extra])])
     wanted |= asked(PROJECT["dependency-groups"]["build"])
     wanted |= asked(PROJECT["dependency-groups"]["dev"]) if lock == "dev.lock" else set()
 
@@ -38,16 +44,17 @@ def test_the_two_locks_agree() -> None:
     assert {} == {name: (version, dev.get(name)) for name, version in demo.items() if dev.get(name) != version}
 
 
-@pytest.mark.parametrize("lock", ["demo.lock", "dev.lock"])
+@pytest.mark.parametrize("lock", EXTRAS)
 def test_no_lock_names_an_index(lock: str) -> None:
     """Hashes say what is installed; where it comes from is the machine's own business."""
     assert "://" not in (ROOT / "requirements" / lock).read_text()
 
 
-def test_the_server_runs_here_with_what_the_image_holds() -> None:
-    """The rehearsal's tasks and the image have the same versions of what the server imports."""
-    image = (ROOT / "model_service" / "requirements-cpu.lock").read_text()
-    in_image = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", image, re.MULTILINE))
-    here = locked("demo.lock")
+@pytest.mark.parametrize(("lock", "image"), [("demo.lock", "cpu"), ("dev.lock", "grpc")])
+def test_the_server_runs_here_with_what_the_image_holds(lock: str, image: str) -> None:
+    """The rehearsal's tasks, the tests and the image have the same versions of what the server imports."""
+    content = (ROOT / "model_service" / f"requirements-{image}.lock").read_text()
+    in_image = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", content, re.MULTILINE))
+    here = locked(lock)
 
     assert {} == {name: (v, here[name]) for name, v in in_image.items() if name in here and here[name] != v}

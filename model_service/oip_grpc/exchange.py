@@ -53,14 +53,14 @@ class Exchange:
     async def server_metadata(self) -> bytes:
         """Name, version, extensions."""
         self._read(messages.ServerMetadataRequest)
-        return _bytes(messages.ServerMetadataResponse(**SERVER_METADATA))
+        return _bytes(_filled(messages.ServerMetadataResponse, SERVER_METADATA))
 
     async def model_metadata(self) -> bytes:
         """The model's signature."""
         request = self._read(messages.ModelMetadataRequest)
         self.served = served = self._find(request.name, request.version)
         described = model_metadata(served.model, self._serving.models.versions(served.model.name))
-        return _bytes(messages.ModelMetadataResponse(**described))
+        return _bytes(_filled(messages.ModelMetadataResponse, described))
 
     async def model_infer(self) -> bytes:
         """An inference."""
@@ -101,6 +101,11 @@ async def _answer(served: Served, work: ModelInferWork, size_bytes: int, timeout
     if job.answer is None:
         raise job.error or RuntimeError("a job ended without an answer")
     return job.answer
+
+
+def _filled(kind: Any, members: Mapping[str, Any]) -> Any:
+    """A message with those of `members` that it has a field for: REST's answers may hold more."""
+    return kind(**{name: value for name, value in members.items() if name in kind.DESCRIPTOR.fields_by_name})
 
 
 def _bytes(message: Any) -> bytes:
