@@ -65,7 +65,7 @@ class AccessLog:
     ) -> None:
         """Log the end of one request, or of the `session` that it opened; a `status` of 0 is a caller that went before
         there was an answer."""
-        is_error = status >= 500 or status == 0
+        is_error = (status >= 500 or status == 0) and path not in HEALTH_PATHS  # a probe's 503 is an answer
         if not self._is_on or not (self._is_all or is_error):
             return
         if status == 200 and path in HEALTH_PATHS and not self._is_debug:
