@@ -20,6 +20,9 @@ test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under
 stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
 	$(BIN)/python -m pytest -m "story or long" --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
+bench: $(VENV)/bench.ready  ## measure the model server against ONNX Runtime itself and other servers, about 15 minutes
+	@$(BIN)/python -m benchmarks $(BENCH)
+
 lint: $(VENV)/dev.ready  ## everything that reads the code without running it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -32,6 +35,10 @@ $(VENV)/demo.ready: requirements/demo.lock pyproject.toml
 	@$(PYTHON) requirements/setup.py $(VENV) requirements/demo.lock
 	@touch $@
 
+$(VENV)/bench.ready: requirements/bench.lock pyproject.toml
+	@$(PYTHON) requirements/setup.py $(VENV) requirements/bench.lock
+	@touch $@
+
 $(VENV)/dev.ready: requirements/dev.lock pyproject.toml
 	@$(PYTHON) requirements/setup.py $(VENV) requirements/dev.lock
-	@touch $@ $(VENV)/demo.ready
+	@touch $@ $(VENV)/demo.ready $(VENV)/bench.ready

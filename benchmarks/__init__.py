@@ -1,0 +1,1 @@
+"""How fast the model service is, as ratios within one run: against ONNX Runtime itself and against other servers."""

@@ -1,0 +1,103 @@
+"""`python -m benchmarks`: measure, show, and write build/bench/report.json. Exit status 1 when a bar is missed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from benchmarks import machine, report, table, wrk
+from benchmarks.contenders import ROOT
+from benchmarks.errors import CannotMeasure, OursDoesNotRun
+from benchmarks.field import Bench
+from benchmarks.report import Row
+from benchmarks.rows import mlp, overload, resnet, start, transformer
+
+DIRECTORY = ROOT / "build" / "bench"
+ROWS: dict[str, Callable[[Bench], list[Row]]] = {
+    "mlp-32": mlp.measure_32,
+    "mlp-1": mlp.measure_1,
+    "resnet-binary": resnet.measure_binary,
+    "resnet-json": resnet.measure_json,
+    "resnet-1": resnet.measure_1,
+    "transformer": transformer.measure,
+    "overload": overload.measure,
+    "start": start.measure,
+    "memory": resnet.measure_memory,
+}
+MISSED, USAGE = 1, 2
+
+
+def main() -> int:
+    """Measure what was asked for; the exit status."""
+    arguments = _arguments()
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    try:
+        return _measure(arguments, console)
+    except CannotMeasure as error:
+        console.print(f"Error: {error}", markup=False)
+        return USAGE
+
+
+def _measure(arguments: argparse.Namespace, console: Console) -> int:
+    wrk.find()
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    said = machine.describe()
+    bench = Bench(DIRECTORY, arguments.rounds, arguments.seconds, lambda text: console.print(text, markup=False))
+    rows: list[Row] = []
+    for name, measure in ROWS.items():
+        if any(name.startswith(wanted) for wanted in arguments.only or [name]):
+            console.print(f"{name}: {(measure.__doc__ or '').splitlines()[0]}", markup=False)
+            rows += _rows_of(name, measure, bench)
+            report.write_json(DIRECTORY / "report.json", said, rows)
+    table.show(console, said, rows)
+    table.draw(DIRECTORY / "report.svg", said, rows)
+    if arguments.readme:
+        report.write_between_markers(ROOT / "README.md", report.markdown(said, rows))
+    return _say_what_was_missed(console, rows)
+
+
+def _rows_of(name: str, measure: Callable[[Bench], list[Row]], bench: Bench) -> list[Row]:
+    """The row's figures, or a missed row where the model service itself did not run."""
+    try:
+        return measure(bench)
+    except OursDoesNotRun as error:
+        bench.say(f"    onnxship {error}")
+        return [Row(name, "runs", None, "right answers", None, None, ok=False, note=f"onnxship {error}")]
+
+
+def _say_what_was_missed(console: Console, rows: list[Row]) -> int:
+    missed = report.missed(rows)
+    for sentence in missed:
+        console.print(f"missed: {sentence}", markup=False)
+    judged = sum(row.ok is not None for row in rows)
+    console.print(
+        f"{judged - len(missed)} of {judged} bars held; {DIRECTORY / 'report.json'}, report.svg", markup=False
+    )
+    return MISSED if missed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="ROW", help=f"rows whose names begin so: {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=_positive, default=3, help="how often each contender has its turn (default 3)")
+    parser.add_argument("--seconds", type=_positive, help="the length of a turn (default: as each row needs)")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    arguments = parser.parse_args()
+    unknown = [wanted for wanted in arguments.only or [] if not any(name.startswith(wanted) for name in ROWS)]
+    if unknown:
+        parser.error(f"no row begins with {', '.join(unknown)}; the rows are {', '.join(ROWS)}")
+    return arguments
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

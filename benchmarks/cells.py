@@ -1,0 +1,63 @@
+"""One measurement of one contender, and how rounds of them are made: all in turn, so that a drift meets them all."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import psutil
+
+Measured = TypeVar("Measured")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Figures of a few seconds; cores are CPU time per time, the foreign ones of processes that are not measured."""
+
+    rate_per_s: float
+    p50_ms: float
+    p99_ms: float
+    failed: int = 0
+    pss_bytes: int = 0
+    server_cores: float = 0.0
+    foreign_cores: float = 0.0
+    stolen_cores: float = 0.0
+
+
+@dataclass
+class CpuClock:
+    """Who used the machine since it was made; `server_cpu_s` tells the CPU time of what is measured."""
+
+    server_cpu_s: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.started = self._read()
+
+    def read(self, cell: Cell) -> Cell:
+        """The cell with its three numbers of cores."""
+        elapsed, busy, stolen, own, server = (now - then for now, then in zip(self._read(), self.started, strict=True))
+        return replace(
+            cell,
+            server_cores=server / elapsed,
+            foreign_cores=max(0.0, (busy - own - server) / elapsed),
+            stolen_cores=stolen / elapsed,
+        )
+
+    def _read(self) -> tuple[float, float, float, float, float]:
+        times = psutil.cpu_times()
+        busy = times.user + times.nice + times.system + times.irq + times.softirq
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = time.process_time() + children.ru_utime + children.ru_stime
+        return time.monotonic(), busy, times.steal, own, self.server_cpu_s()
+
+
+def interleave(runs: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[str, list[Measured]]:
+    """What each run gave, round by round; every second round goes the other way round."""
+    measured: dict[str, list[Measured]] = {name: [] for name in runs}
+    for number in range(rounds):
+        for name in list(runs) if number % 2 == 0 else reversed(list(runs)):
+            measured[name].append(runs[name]())
+    return measured

@@ -1,0 +1,1 @@
+"""The rows of the table, one kind of work per module; `measure(bench)` gives a module's rows."""
