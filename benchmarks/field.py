@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from benchmarks.cells import Cell, CpuClock
 from benchmarks.contenders import ROOT, Contender, Maker
 from benchmarks.errors import CannotMeasure, OursDoesNotRun, PeerDoesNotRun
 from benchmarks.models import Work
+from benchmarks.processes import start_apart
 from benchmarks.verify import expected_of, verify
 
 OURS = "ours"
@@ -129,7 +129,7 @@ def raw(bench: Bench, work: Work, *, threads: int, intra_op_threads: int) -> Ite
     """ONNX Runtime alone in a process: a function that runs it for so many seconds."""
     model = models.make(work, bench.directory)
     command = [sys.executable, "-m", "benchmarks.raw", work.name, str(model), str(threads), str(intra_op_threads)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = start_apart(command, cwd=ROOT)
     assert process.stdin
     assert process.stdout
     process.stdout.readline()

@@ -1,15 +1,23 @@
 """An open loop: requests are sent at their own times, whatever has been answered, as users do.
 
 Times between requests are exponential (Poisson arrivals). A latency counts from the time at which the request was meant
-to be sent, so that a late generator cannot hide a slow server. One process, one connection per request in flight.
+to be sent, so that a late generator cannot hide a slow server. One process, one connection per request in flight:
+
+    python -m benchmarks.open_loop PORT DIRECTORY RATE_PER_S DURATION_S SEED
+
+sends the whole requests in DIRECTORY in rotation, and writes the outcomes as one line of JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import cast
 
 import httptools
 import uvloop
@@ -35,16 +43,13 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.answer: asyncio.Future[int] | None = None
-        self.transport: asyncio.Transport | None = None
         self.is_reusable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def send(self, request: bytes) -> asyncio.Future[int]:
         """The future status of the answer, set when its body is here."""
-        assert self.transport
         self.parser = httptools.HttpResponseParser(self)
         self.answer = asyncio.get_running_loop().create_future()
         self.transport.write(request)
@@ -54,7 +59,6 @@ class Connection(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        assert self.transport
         # An answer before the request's last byte leaves a connection that is of no more use.
         self.is_reusable = self.parser.should_keep_alive() and self.transport.get_write_buffer_size() == 0
         if self.answer and not self.answer.done():
@@ -66,7 +70,6 @@ class Connection(asyncio.Protocol):
             self.answer.set_exception(error or ConnectionResetError("closed without an answer"))
 
     def close(self) -> None:
-        assert self.transport
         self.transport.abort()
 
 
@@ -128,6 +131,11 @@ def arrivals(rate_per_s: float, duration_s: float, seed: int) -> Iterator[float]
         now_s += times.expovariate(rate_per_s)
 
 
-def offer(port: int, requests: Sequence[bytes], rate_per_s: float, duration_s: float, *, seed: int) -> list[Outcome]:
-    """Run a generator in a loop of its own."""
-    return uvloop.run(Generator(port, requests).offer(rate_per_s, duration_s, seed))
+def main(port: str, directory: str, rate_per_s: str, duration_s: str, seed: str) -> None:
+    requests = [path.read_bytes() for path in sorted(Path(directory).glob("*.http"))]
+    outcomes = uvloop.run(Generator(int(port), requests).offer(float(rate_per_s), float(duration_s), int(seed)))
+    print(json.dumps([astuple(outcome) for outcome in outcomes]))  # noqa: T201 - what the parent reads
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

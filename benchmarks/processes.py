@@ -31,6 +31,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def start_apart(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """A measured process or a generator in a session of its own, with pipes.
+
+    Linux's scheduler weighs whole sessions (sched(7), autogroups): servers, generators and raw ONNX Runtime then all
+    weigh the same, whatever the terminal's session weighs and whatever else runs in it.
+    """
+    return subprocess.Popen(
+        list(command),
+        cwd=cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
 @dataclass
 class Server:
     """One process group on `port`; its output is in `log`."""

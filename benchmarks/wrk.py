@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import processes
 from benchmarks.cells import Cell
 from benchmarks.errors import CannotMeasure
 
@@ -35,9 +36,7 @@ def start(port: int, directory: Path, *, connections: int, seconds: int) -> subp
     count = len(list(directory.glob("*.http")))
     command = [find(), "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--timeout", f"{TIMEOUT_S}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}/", "--"]
-    return subprocess.Popen(
-        [*command, str(directory), str(count)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return processes.start_apart([*command, str(directory), str(count)])
 
 
 def read_result(running: subprocess.Popen[str]) -> Cell:

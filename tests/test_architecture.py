@@ -80,11 +80,22 @@ MAY_IMPORT = {
     "loadtests.task": {"boto3"},
     "demo": {"demo", "sklearn", "skl2onnx", "numpy", "onnxruntime", "aiohttp", "boto3", "rich"},
     "demo.page": {"demo.charts", "jinja2"},
+    # What is measured runs as a process; nothing of it is imported.
+    "benchmarks": {"benchmarks", "numpy", "onnxruntime", "psutil", "rich"},
+    "benchmarks.models": {"numpy", "onnx"},
+    "benchmarks.open_loop": {"httptools", "uvloop"},
+    "benchmarks.table": {"benchmarks.report", "matplotlib", "rich"},
+    "benchmarks.report": set(),
+    # Each peer's file knows its server and nothing of the benchmarks.
+    "benchmarks.peers.naive": {"fastapi", "numpy", "onnxruntime", "pydantic", "uvicorn"},
+    "benchmarks.peers.litserve_server": {"litserve", "numpy", "onnxruntime"},
+    "benchmarks.peers.mlserver_runtime": {"mlserver", "numpy", "onnxruntime"},
+    "benchmarks.peers.triton_model": {"numpy", "onnxruntime", "triton_python_backend_utils"},
 }
 
 
 def modules() -> dict[str, Path]:
-    packages = ("pipeline", "model_service", "rehearsal", "loadtests", "demo")
+    packages = ("pipeline", "model_service", "rehearsal", "loadtests", "demo", "benchmarks")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     return {name_of(path): path for path in files}
 
@@ -138,3 +149,4 @@ def test_the_rule_finds_a_forbidden_import() -> None:
     assert ["boto3"] == forbidden("pipeline.stages.build", {"boto3"})
     assert ["rehearsal.context"] == forbidden("pipeline.cli.rehearse", {"rehearsal.context"})
     assert ["pipeline.config"] == forbidden("model_service.app", {"pipeline.config"})
+    assert ["model_service.app"] == forbidden("benchmarks.field", {"model_service.app"})

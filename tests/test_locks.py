@@ -22,6 +22,7 @@ def asked(requirements: list[str]) -> set[str]:
 
 EXTRAS = {
     "demo.lock": {"serve", "loadtest", "rehearsal", "demo"},
+    "bench.lock": {"serve", "bench"},
     "dev.lock": set(PROJECT["project"]["optional-dependencies"]),
 }
 
@@ -37,11 +38,12 @@ def test_everything_that_is_asked_for_is_locked(lock: str) -> None:
     assert set() == wanted - set(locked(lock))
 
 
-def test_the_two_locks_agree() -> None:
-    """`make test` after `make demo` changes no version."""
-    demo, dev = locked("demo.lock"), locked("dev.lock")
+@pytest.mark.parametrize("lock", ["demo.lock", "bench.lock"])
+def test_the_locks_agree(lock: str) -> None:
+    """`make test` after `make demo` or `make bench` changes no version."""
+    first, dev = locked(lock), locked("dev.lock")
 
-    assert {} == {name: (version, dev.get(name)) for name, version in demo.items() if dev.get(name) != version}
+    assert {} == {name: (version, dev.get(name)) for name, version in first.items() if dev.get(name) != version}
 
 
 @pytest.mark.parametrize("lock", EXTRAS)
