@@ -14,6 +14,7 @@ import asyncio
 import json
 import random
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -84,11 +85,10 @@ class Generator:
 
     async def offer(self, rate_per_s: float, duration_s: float, seed: int) -> list[Outcome]:
         """Offer so many requests per second for so long; the outcomes of all, when the last has ended."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = time.monotonic()  # the loop's own clock ticks in milliseconds
         sent = []
         for turn, intended_s in enumerate(arrivals(rate_per_s, duration_s, seed)):
-            await asyncio.sleep(started + intended_s - loop.time())
+            await asyncio.sleep(started + intended_s - time.monotonic())
             request = self.requests[turn % len(self.requests)]
             sent.append(asyncio.create_task(self._send(request, started, intended_s)))
         outcomes = await asyncio.gather(*sent)
@@ -97,17 +97,16 @@ class Generator:
         return outcomes
 
     async def _send(self, request: bytes, started: float, intended_s: float) -> Outcome:
-        loop = asyncio.get_running_loop()
         connection: Connection | None = None
         try:
-            async with asyncio.timeout_at(started + intended_s + self.timeout_s):
+            async with asyncio.timeout(started + intended_s + self.timeout_s - time.monotonic()):
                 connection = await self._connection()
                 status: int | str = await connection.send(request)
         except TimeoutError:
             status = TIMED_OUT
         except (OSError, httptools.HttpParserError):
             status = BROKEN
-        outcome = Outcome(status, intended_s, loop.time() - started)
+        outcome = Outcome(status, intended_s, time.monotonic() - started)
         if connection and isinstance(status, int) and connection.is_reusable:
             self.idle.append(connection)
         elif connection:

@@ -50,7 +50,7 @@ def test_a_server_that_says_nothing_times_out(tiny: Callable) -> None:
     outcomes = offer(server.port, [request(b"a")], timeout_s=0.2)
 
     assert {TIMED_OUT} == {outcome.status for outcome in outcomes}
-    assert all(outcome.latency_s >= 0.2 for outcome in outcomes)
+    assert all(outcome.latency_s > 0.19 for outcome in outcomes)
 
 
 def test_a_port_that_nobody_listens_on_is_broken() -> None:
