@@ -13,7 +13,7 @@ from benchmarks.contenders import ROOT
 from benchmarks.errors import CannotMeasure, OursDoesNotRun
 from benchmarks.field import Bench
 from benchmarks.report import Row
-from benchmarks.rows import mlp, overload, resnet, start, transformer
+from benchmarks.rows import download, mlp, overload, resnet, start, transformer
 
 DIRECTORY = ROOT / "build" / "bench"
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "resnet-1": resnet.measure_1,
     "transformer": transformer.measure,
     "overload": overload.measure,
+    "download": download.measure,
     "start": start.measure,
     "memory": resnet.measure_memory,
 }
@@ -60,12 +61,12 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _rows_of(name: str, measure: Callable[[Bench], list[Row]], bench: Bench) -> list[Row]:
-    """The row's figures, or a missed row where the model service itself did not run."""
+    """The row's figures, or one missed row where they could not be had: the other rows go on."""
     try:
         return measure(bench)
-    except OursDoesNotRun as error:
-        bench.say(f"    onnxship {error}")
-        return [Row(name, "runs", None, "right answers", None, None, ok=False, note=f"onnxship {error}")]
+    except (OursDoesNotRun, CannotMeasure) as error:
+        bench.say(f"    {error}")
+        return [Row(name, "all", None, "", None, None, ok=False, note=str(error).replace("\n", " "))]
 
 
 def _say_what_was_missed(console: Console, rows: list[Row]) -> int:

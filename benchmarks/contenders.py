@@ -49,7 +49,7 @@ Maker = Callable[[Path], Contender]
 
 
 def ours(work: Work, form: Form, **environment: str) -> Maker:
-    """`python -m model_service`, as the container runs it; its log, a line per request, goes to a file."""
+    """`python -m model_service`, as the container runs it, but without a log line per request, as the peers."""
 
     def make(directory: Path) -> Contender:
         place = directory / "served" / work.name
@@ -62,6 +62,7 @@ def ours(work: Work, form: Form, **environment: str) -> Maker:
             "PORT": str(port := free_port()),
             "ADMIN_PORT": str(free_port()),
             "DRAIN_S": "0",
+            "ACCESS_LOG": "errors",
         }
         command = [sys.executable, "-m", "model_service"]
         log = directory / "logs" / f"onnxship-{port}.log"

@@ -113,7 +113,7 @@ def running(bench: Bench, work: Work, makers: Mapping[str, Maker]) -> Iterator[F
                 contender.server.freeze()
             except PeerDoesNotRun as error:
                 if key.startswith(OURS):
-                    raise OursDoesNotRun(str(error)) from error
+                    raise OursDoesNotRun(f"onnxship {error}") from error
                 if contender := up.contenders.pop(key, None):
                     contender.server.stop()
                 up.absent[key] = str(error)

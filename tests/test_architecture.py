@@ -82,6 +82,8 @@ MAY_IMPORT = {
     "demo.page": {"demo.charts", "jinja2"},
     # What is measured runs as a process; nothing of it is imported.
     "benchmarks": {"benchmarks", "numpy", "onnxruntime", "psutil", "rich"},
+    # Its process per client is the measured one, so it may import what it measures.
+    "benchmarks.download": {"boto3", "model_service.settings", "model_service.store"},
     "benchmarks.models": {"numpy", "onnx"},
     "benchmarks.open_loop": {"httptools", "uvloop"},
     "benchmarks.table": {"benchmarks.report", "matplotlib", "rich"},

@@ -22,13 +22,18 @@ def measure_32(bench: Bench) -> list[Row]:
         "mlserver": mlserver(MLP, forms.V2_JSON, parallel_workers=0),
         "triton": triton(MLP, forms.V2_JSON, instances=1, batch=32),
     }
-    with running(bench, MLP, _ours() | peers) as field, raw(bench, MLP, threads=1, intra_op_threads=1) as alone:
+    logged = {"ours-logged": ours(MLP, forms.PREDICT, ACCESS_LOG="all")}
+    with (
+        running(bench, MLP, _ours() | logged | peers) as field,
+        raw(bench, MLP, threads=1, intra_op_threads=1) as alone,
+    ):
         runs = field.runs(32, SECONDS) | {"raw": lambda: alone(SECONDS)}
         cells = interleave(runs, bench.rounds)
     plain = [
         Versus("naive", "naive FastAPI", bar=10, aim=25),
         Versus("litserve", "LitServe"),
         Versus("raw", "raw ORT, 1 row a run", aim=0.35),
+        Versus("ours-logged", "onnxship, a log line each"),
     ]
     protocol = [
         Versus("triton", "Triton", bar=1.5, aim=4, ours="ours-v2"),

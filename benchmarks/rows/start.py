@@ -38,7 +38,7 @@ def measure(bench: Bench) -> list[Row]:
             runs[name]()  # once unmeasured: the files are in the page cache for all
         except PeerDoesNotRun as error:
             if name == "onnxship":
-                raise OursDoesNotRun(str(error)) from error
+                raise OursDoesNotRun(f"onnxship {error}") from error
             absent[name] = str(error)
             del runs[name]
     seconds = interleave(runs, bench.rounds)
