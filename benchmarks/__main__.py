@@ -16,6 +16,7 @@ from benchmarks.report import Row
 from benchmarks.rows import download, mlp, overload, resnet, start, transformer
 
 DIRECTORY = ROOT / "build" / "bench"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "mlp-32": mlp.measure_32,
     "mlp-1": mlp.measure_1,
@@ -56,7 +57,8 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
     table.show(console, said, rows)
     table.draw(DIRECTORY / "report.svg", said, rows)
     if arguments.readme:
-        report.write_between_markers(ROOT / "README.md", report.markdown(said, rows))
+        report.write_between_markers(ROOT / "README.md", report.markdown(said, [row for row in rows if row.is_judged]))
+        report.write_between_markers(PAGE, report.markdown(said, rows))
     return _say_what_was_missed(console, rows)
 
 
@@ -85,7 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="ROW", help=f"rows whose names begin so: {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=_positive, default=3, help="how often each contender has its turn (default 3)")
     parser.add_argument("--seconds", type=_positive, help="the length of a turn (default: as each row needs)")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md and the docs")
     arguments = parser.parse_args()
     unknown = [wanted for wanted in arguments.only or [] if not any(name.startswith(wanted) for name in ROWS)]
     if unknown:

@@ -33,6 +33,11 @@ class Row:
     note: str = ""
 
     @property
+    def is_judged(self) -> bool:
+        """Whether it has a bar or an aim; the others inform."""
+        return self.ok is not None or self.bar is not None or self.aim is not None
+
+    @property
     def reaches_aim(self) -> bool:
         return self.ratio is not None and self.aim is not None and holds(self.ratio, self.aim, self.better)
 
@@ -142,7 +147,7 @@ def verdict(row: Row) -> str:
 
 
 def markdown(machine: dict[str, object], rows: Sequence[Row]) -> str:
-    """The table as the README carries it."""
+    """The machine and the table, as pages carry them."""
     head = f"{machine['cpu']}, {machine['cores']} cores, ONNX Runtime {machine['onnxruntime']}, {machine['date']}"
     lines = [
         f"{head}; `make bench` measures it anew.",
