@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
 from rich.console import Console
 
-from benchmarks import machine, report, table, wrk
+from benchmarks import housekeeping, machine, report, table, wrk
 from benchmarks.contenders import ROOT
 from benchmarks.errors import CannotMeasure, OursDoesNotRun
 from benchmarks.field import Bench
@@ -34,10 +35,12 @@ MISSED, USAGE = 1, 2
 
 def main() -> int:
     """Measure what was asked for; the exit status."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends the servers too
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     try:
-        return _measure(arguments, console)
+        with housekeeping.only_one(DIRECTORY):
+            return _measure(arguments, console)
     except CannotMeasure as error:
         console.print(f"Error: {error}", markup=False)
         return USAGE
@@ -45,7 +48,6 @@ def main() -> int:
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     wrk.find()
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
     said = machine.describe()
     bench = Bench(DIRECTORY, arguments.rounds, arguments.seconds, lambda text: console.print(text, markup=False))
     rows: list[Row] = []
@@ -92,6 +94,8 @@ def _arguments() -> argparse.Namespace:
     unknown = [wanted for wanted in arguments.only or [] if not any(name.startswith(wanted) for name in ROWS)]
     if unknown:
         parser.error(f"no row begins with {', '.join(unknown)}; the rows are {', '.join(ROWS)}")
+    if arguments.readme and arguments.only:
+        parser.error("--readme writes whole tables: leave --only out")
     return arguments
 
 

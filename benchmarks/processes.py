@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.errors import PeerDoesNotRun
+from benchmarks.housekeeping import members, note
 
 START_S, STOP_S = 90.0, 10.0
 IDLE_CORES, IDLE_PATIENCE_S = 0.5, 5.0
@@ -72,6 +73,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+        note(self.log.parent.parent / "sessions", self.process.pid)
         return self
 
     def wait_ready(self, path: str) -> Server:
@@ -102,17 +104,7 @@ class Server:
 
     def processes(self) -> list[psutil.Process]:
         """All that live in the server's session or descend from it."""
-        root = self._popen.pid
-        found = {root, *_descendants(root)}
-        for pid in psutil.pids():
-            with contextlib.suppress(OSError):
-                if os.getsid(pid) == root:
-                    found.add(pid)
-        alive = []
-        for pid in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                alive.append(psutil.Process(pid))
-        return alive
+        return list({*members(self._popen.pid), *_descendants(self._popen.pid)})
 
     def cpu_s(self) -> float:
         """User and system time of all its processes."""
@@ -172,8 +164,10 @@ class Server:
         return self.process
 
 
-def _descendants(pid: int) -> set[int]:
+def _descendants(pid: int) -> list[psutil.Process]:
+    """The process and all it started, also in sessions of their own."""
     try:
-        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return set()
+        return []

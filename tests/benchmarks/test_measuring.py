@@ -13,10 +13,10 @@ import onnx
 import psutil
 import pytest
 
-from benchmarks import forms, models, wrk
+from benchmarks import forms, housekeeping, models, wrk
 from benchmarks.cells import Cell, interleave
 from benchmarks.contenders import Contender, Maker, naive, ours
-from benchmarks.errors import OursDoesNotRun, PeerDoesNotRun
+from benchmarks.errors import CannotMeasure, OursDoesNotRun, PeerDoesNotRun
 from benchmarks.field import Bench, raw, running
 from benchmarks.models import MLP
 from benchmarks.processes import Server, free_port
@@ -33,7 +33,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRe
 def server_of(directory: Path) -> Server:
     """A server with a child, not started."""
     port = free_port()
-    return Server([sys.executable, "-c", PARENT, str(port)], {}, directory, directory / "log", port)
+    return Server([sys.executable, "-c", PARENT, str(port)], {}, directory, directory / "logs" / "log", port)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,25 @@ def test_a_stopped_server_leaves_no_child(tmp_path: Path) -> None:
     assert [] == [process for process in members if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_the_next_benchmark_ends_what_a_killed_one_left(tmp_path: Path) -> None:
+    """Frozen servers with their children; a second benchmark beside a running one is refused."""
+    server = server_of(tmp_path).start().wait_ready("/")
+    server.freeze()
+    left = server.processes()
+
+    with housekeeping.only_one(tmp_path):
+        with pytest.raises(CannotMeasure, match="already"), housekeeping.only_one(tmp_path):
+            pass
+        psutil.wait_procs(left, timeout=10)
+        running = [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+    assert (2, []) == (len(left), running)
+
+
 def test_a_server_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     """The report says why a peer is absent."""
     command = [sys.executable, "-c", "raise SystemExit('no stub for this Python')"]
-    server = Server(command, {}, tmp_path, tmp_path / "log", free_port())
+    server = Server(command, {}, tmp_path, tmp_path / "logs" / "log", free_port())
     try:
         with pytest.raises(PeerDoesNotRun, match="exit code 1: no stub for this Python"):
             server.start().wait_ready("/")
