@@ -102,9 +102,11 @@ def compare_with_limit(
     )
 
 
-def not_measured(work: str, measure: str, reference: str, why: str, *, bar: float | None = None) -> Row:
+def not_measured(
+    work: str, measure: str, reference: str, why: str, *, bar: float | None = None, better: str = "higher"
+) -> Row:
     """A row without a figure: never a guess."""
-    return Row(work, measure, None, reference, None, None, bar, note=why)
+    return Row(work, measure, None, reference, None, None, bar, better=better, note=why)
 
 
 def missed(rows: Sequence[Row]) -> list[str]:

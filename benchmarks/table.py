@@ -70,6 +70,8 @@ def draw(path: Path, machine: dict[str, object], rows: Sequence[Row]) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.margins(x=0.25)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("times better than the bar (grey: than the aim); 1 is the bar itself")
     axes.set_title(f"onnxship's model service: {machine['cpu']}, {machine['cores']} cores", fontsize=10)
     for side_name in ("top", "right"):

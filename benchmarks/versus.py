@@ -47,7 +47,11 @@ def rows_of(
     rows = []
     for versus in comparisons:
         if versus.reference in absent:
-            rows.append(not_measured(work, measure, versus.label, absent[versus.reference], bar=versus.bar))
+            rows.append(
+                not_measured(
+                    work, measure, versus.label, absent[versus.reference], bar=versus.bar, better=BETTER[figure]
+                )
+            )
             continue
         mine, others = cells[versus.ours], cells[versus.reference]
         rows.append(

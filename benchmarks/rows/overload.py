@@ -66,7 +66,7 @@ def rows_of(limits: Sequence[float], bursts: Sequence[Burst]) -> list[Row]:
         compare(WORK, "goodput, answers/s", goodput, "raw ORT, 2 threads", limits, bar=0.95),
         compare_with_limit(WORK, measure, refused, REFUSAL_LIMIT_MS)
         if refused
-        else not_measured(WORK, measure, "the limit", "no request was refused", bar=1.0),
+        else not_measured(WORK, measure, "the limit", "no request was refused", bar=1.0, better="lower"),
         Row(WORK, "time-outs and broken answers", others, "none", 0, None, ok=others == 0, better="lower",
             note=f"{others} of all requests"),
         compare(WORK, "PSS after, GB", after, "before", before, better="lower", bar=MEMORY_LIMIT),

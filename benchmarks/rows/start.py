@@ -45,7 +45,7 @@ def measure(bench: Bench) -> list[Row]:
     mine = seconds["onnxship"]
     rows = [compare_with_limit(WORK, MEASURE, mine, LIMIT_S, aim=AIM_S)]
     rows += [compare(WORK, MEASURE, mine, name, seconds[name], better="lower") for name in PEERS if name in seconds]
-    return rows + [not_measured(WORK, MEASURE, name, why) for name, why in absent.items()]
+    return rows + [not_measured(WORK, MEASURE, name, why, better="lower") for name, why in absent.items()]
 
 
 def _start(bench: Bench, name: str, maker: Maker, expected: np.ndarray) -> float:
