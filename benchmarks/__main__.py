@@ -10,6 +10,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from benchmarks import housekeeping, machine, report, table, wrk
+from benchmarks.cells import Patience
 from benchmarks.contenders import ROOT
 from benchmarks.errors import CannotMeasure, OursDoesNotRun
 from benchmarks.field import Bench
@@ -49,7 +50,7 @@ def main() -> int:
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
     wrk.find()
     said = machine.describe()
-    bench = Bench(DIRECTORY, arguments.rounds, arguments.seconds, lambda text: console.print(text, markup=False))
+    bench = _bench(arguments, console)
     rows: list[Row] = []
     for name, measure in ROWS.items():
         if any(name.startswith(wanted) for wanted in arguments.only or [name]):
@@ -62,6 +63,13 @@ def _measure(arguments: argparse.Namespace, console: Console) -> int:
         report.write_between_markers(ROOT / "README.md", report.markdown(said, [row for row in rows if row.is_judged]))
         report.write_between_markers(PAGE, report.markdown(said, rows))
     return _say_what_was_missed(console, rows)
+
+
+def _bench(arguments: argparse.Namespace, console: Console) -> Bench:
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    return Bench(DIRECTORY, arguments.rounds, arguments.seconds, say, Patience(arguments.patience, say))
 
 
 def _rows_of(name: str, measure: Callable[[Bench], list[Row]], bench: Bench) -> list[Row]:
@@ -89,6 +97,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="ROW", help=f"rows whose names begin so: {', '.join(ROWS)}")
     parser.add_argument("--rounds", type=_positive, default=3, help="how often each contender has its turn (default 3)")
     parser.add_argument("--seconds", type=_positive, help="the length of a turn (default: as each row needs)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=300,
+        metavar="S",
+        help="seconds in all to wait for a quiet machine and to measure noisy turns again (default 300)",
+    )
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md and the docs")
     arguments = parser.parse_args()
     unknown = [wanted for wanted in arguments.only or [] if not any(name.startswith(wanted) for name in ROWS)]

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from benchmarks import models, wrk
-from benchmarks.cells import Cell, CpuClock
+from benchmarks.cells import Cell, CpuClock, Patience
 from benchmarks.contenders import ROOT, Contender, Maker
 from benchmarks.errors import CannotMeasure, OursDoesNotRun, PeerDoesNotRun
 from benchmarks.models import Work
@@ -32,6 +33,7 @@ class Bench:
     rounds: int
     seconds: int | None
     say: Callable[[str], None]
+    patience: Patience
 
     def cell_s(self, wanted: int) -> int:
         return self.seconds or wanted
@@ -54,7 +56,8 @@ class Field:
         """A load for each contender, or those of `keys`."""
 
         def run(key: str) -> Callable[[], Cell]:
-            return lambda: self._load(key, connections, self.bench.cell_s(seconds), samples_memory)
+            load = partial(self._load, key, connections, self.bench.cell_s(seconds), samples_memory)
+            return lambda: self.bench.patience.measure(load)
 
         return {key: run(key) for key in self.contenders if not keys or key in keys}
 
@@ -92,10 +95,8 @@ def _highest_pss(contender: Contender, seconds: int) -> int:
 
 
 def _words(cell: Cell) -> str:
-    foreign = cell.foreign_cores + cell.stolen_cores
-    return (
-        f"{cell.rate_per_s:10,.1f}/s  p50 {cell.p50_ms:8.2f} ms  {cell.server_cores:.2f} cores, foreign {foreign:.2f}"
-    )
+    cores = f"{cell.server_cores:.2f} cores, foreign {cell.noise_cores:.2f}"
+    return f"{cell.rate_per_s:10,.1f}/s  p50 {cell.p50_ms:8.2f} ms  {cores}"
 
 
 @contextlib.contextmanager
@@ -143,7 +144,7 @@ def raw(bench: Bench, work: Work, *, threads: int, intra_op_threads: int) -> Ite
         return cell
 
     try:
-        yield run
+        yield lambda seconds: bench.patience.measure(partial(run, seconds))
     finally:
         process.stdin.close()
         process.wait()

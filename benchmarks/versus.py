@@ -72,4 +72,4 @@ def rows_of(
 
 def foreign_cores(cells: Sequence[Cell]) -> float:
     """The highest share of a cell that went to what is not measured, on this machine or beside it on its host."""
-    return max(cell.foreign_cores + cell.stolen_cores for cell in cells)
+    return max(cell.noise_cores for cell in cells)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cells import Patience
 from benchmarks.field import Bench
 
 
@@ -68,4 +69,4 @@ def tiny() -> Iterator[Callable[..., Tiny]]:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """One round of one second."""
-    return Bench(tmp_path, rounds=1, seconds=1, say=lambda text: None)
+    return Bench(tmp_path, rounds=1, seconds=1, say=print, patience=Patience(0, print))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks import forms, housekeeping, models, wrk
-from benchmarks.cells import Cell, interleave
+from benchmarks.cells import Cell, Patience, interleave
 from benchmarks.contenders import Contender, Maker, naive, ours
 from benchmarks.errors import CannotMeasure, OursDoesNotRun, PeerDoesNotRun
 from benchmarks.field import Bench, raw, running
@@ -67,6 +67,14 @@ def test_rounds_go_through_all_and_every_second_one_backwards() -> None:
 
     assert "abccba" == "".join(order)
     assert {"a": [1, 6], "b": [2, 5], "c": [3, 4]} == cells
+
+
+def test_a_noisy_turn_is_measured_again_while_patience_lasts() -> None:
+    """The first quiet turn counts; without patience the noisy one does, and its row shows the noise."""
+    turns = iter([Cell(1, 1, 1, foreign_cores=1.0), Cell(2, 1, 1, foreign_cores=0.1), Cell(3, 1, 1)])
+
+    assert 2 == Patience(60, print, busy_cores=lambda: 0).measure(lambda: next(turns)).rate_per_s
+    assert 3 == Patience(0, print).measure(lambda: next(turns)).rate_per_s
 
 
 def test_a_frozen_server_does_nothing_until_it_is_thawed(tmp_path: Path) -> None:
