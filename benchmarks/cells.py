@@ -49,8 +49,8 @@ class Patience:
     def measure(self, run: Callable[[], Cell]) -> Cell:
         """The run's cell: the first quiet one, or the last when the patience is used up."""
         while True:
-            started = time.monotonic()
             self._wait_quiet()
+            started = time.monotonic()
             cell = run()
             if cell.noise_cores <= NOISY_CORES or self.left_s <= 0:
                 return cell

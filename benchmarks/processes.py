@@ -152,6 +152,7 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._popen.wait()
+        psutil.wait_procs(members, timeout=STOP_S)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes():
