@@ -152,6 +152,18 @@ class Route(Section):
     paths: Annotated[list[str], Field(min_length=1, max_length=4)] = ["/*"]
 
 
+# Settings of the model server (docs/reference/model-service.md) that would undo what a release promises.
+PINNED = "changes what is served behind the gates' back: on ECS the model is the release's own"
+UNKNOWN_TO_THE_GATES = "is not supported on ECS yet: the gates have no key, and would be refused"
+NOT_ON_ECS = {
+    "API_KEYS_FILE": UNKNOWN_TO_THE_GATES,
+    "API_KEYS_SECRET_ARN": UNKNOWN_TO_THE_GATES,
+    "LOAD_MODELS": PINNED,
+    "MODEL_CONTROL": PINNED,
+    "MODEL_REPOSITORY_URI": PINNED,
+}
+
+
 class Service(Section):
     kind: Literal["http"] = "http"
     image: Image = Image()
@@ -163,6 +175,13 @@ class Service(Section):
     route: Route = Route()
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     secrets: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+
+    @field_validator("environment", "secrets", mode="after")
+    @classmethod
+    def _leaves_to_the_release_what_is_its_own(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name in sorted(set(variables) & set(NOT_ON_ECS)):
+            raise ValueError(f"{name} {NOT_ON_ECS[name]}; remove it")
+        return variables
 
     @model_validator(mode="after")
     def _a_gpu_is_not_on_fargate(self) -> Service:

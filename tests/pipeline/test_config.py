@@ -87,6 +87,24 @@ def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, 
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("MODEL_CONTROL: poll", "MODEL_CONTROL changes what is served behind the gates' back"),
+        ("MODEL_REPOSITORY_URI: file:///m", "MODEL_REPOSITORY_URI changes what is served behind the gates' back"),
+        ("API_KEYS_FILE: /keys.json", "API_KEYS_FILE is not supported on ECS yet: the gates have no key"),
+    ],
+)
+def test_settings_that_would_undo_a_release_are_refused(file: Path, variable: str, says: str) -> None:
+    """What is served is what was judged: the server's own ways to change it stay off."""
+    change(file, "golden: golden.npz}}", f"golden: golden.npz}}, environment: {{{variable}}}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in str(caught.value)
+
+
 def test_a_gpu_on_fargate_is_refused(file: Path) -> None:
     """Fargate has none, and the task definition would be registered all the same."""
     change(file, "golden: golden.npz}}", "golden: golden.npz}, image: {target: gpu}}")
