@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -69,14 +69,17 @@ class Draft:
     def interruptible(self, now: Callable[[], datetime]) -> Iterator[None]:
         """Within the block an interruption is written down before it goes on its way: the run does not just vanish.
 
-        Whether that can be written changes nothing: the lock may be lost, or S3 away.
+        Whether that can be written changes nothing, and is not waited for: the lock may be lost, or S3 away.
         """
         try:
             yield
         except (KeyboardInterrupt, BrokenPipeError) as error:
             by = NOBODY_READS if isinstance(error, BrokenPipeError) else str(error) or "Ctrl-C"
+            ledger = replace(self.ledger, aws=self.ledger.aws.briefly())
             with contextlib.suppress(PipelineError):
-                self._write({**self.content, "interrupted": {"by": by, "at": now().isoformat()}})
+                replace(self, ledger=ledger)._write(
+                    {**self.content, "interrupted": {"by": by, "at": now().isoformat()}}
+                )
             raise
 
     def _write(self, content: dict[str, Any]) -> None:

@@ -111,6 +111,18 @@ def test_an_interrupted_run_says_in_its_draft_what_stopped_it(run, lease, ledger
     assert "" == ledger.draft("v2").interruption
 
 
+def test_an_interruption_goes_on_its_way_where_nothing_can_be_written(run, lease, ledger):
+    """Another run writes the draft by now: the interruption is not hidden by that."""
+
+    def lose() -> None:
+        ledger.draft("v2").intend("by another run")
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off(run, lease, KeyboardInterrupt(), lose)
+
+    assert "" == ledger.draft("v2").interruption
+
+
 @pytest.mark.parametrize(
     ("facts", "built", "option"),
     [
