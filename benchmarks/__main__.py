@@ -40,6 +40,7 @@ def main() -> int:
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     try:
+        wrk.find()
         with housekeeping.only_one(DIRECTORY):
             return _measure(arguments, console)
     except CannotMeasure as error:
@@ -48,7 +49,6 @@ def main() -> int:
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:
-    wrk.find()
     said = machine.describe()
     bench = _bench(arguments, console)
     rows: list[Row] = []
