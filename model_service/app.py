@@ -17,7 +17,7 @@ from model_service.docs_page import add_docs_page
 from model_service.endpoints import Endpoint, answer_headers
 from model_service.error_answers import add_error_answers
 from model_service.errors import RequestRefused
-from model_service.openapi import describe
+from model_service.openapi.document import describe
 from model_service.scheduling.job import Answer
 from model_service.served import Served
 from model_service.serving import Serving
