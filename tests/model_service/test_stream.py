@@ -459,6 +459,24 @@ def taken(service: Service) -> float:
     return sum(service.metrics_value(name) for name in names)
 
 
+def test_sigterm_does_not_wait_for_ever(launch: Launch, echo_manifest: Path) -> None:
+    """A caller that does not take its answers holds the process up no longer than SHUTDOWN_S."""
+    service = launch(echo_manifest, SHUTDOWN_S="1").wait_ready()
+    frame = binary(np.zeros((500, 2000), np.float32), "a")
+
+    async def talk() -> None:
+        path = url(service, "/v2/models/echo/stream")
+        async with connect_async(path, max_queue=1, max_size=None) as stream:
+            sender = asyncio.create_task(send_all(stream, itertools.repeat(frame)))
+            await asyncio.sleep(0.5)
+            service.process.terminate()
+            assert 0 == await asyncio.to_thread(service.process.wait, 30)
+            with pytest.raises(ConnectionClosed):
+                await sender
+
+    asyncio.run(talk())
+
+
 def test_a_stream_that_opens_while_it_drains_is_told_at_once(launch: Launch, echo_manifest: Path) -> None:
     """Until the load balancer has seen `not ready` new streams come; they are served and told what is left."""
     service = launch(echo_manifest, DRAIN_S="3").wait_ready()
