@@ -25,9 +25,9 @@ DESCRIPTION = """The [Open Inference Protocol](https://github.com/kserve/open-in
 `deflate`), answers are where `Accept-Encoding` asks for it. Every error is `{"error": "..."}`; besides those that stand
 at each operation, 404 for a path that is not listed here and 405 with `Allow` for a method that is not.
 
-`GET /v2/models/{model}/stream` is a WebSocket, for which this document has no form: each message is a body of `/infer`, as
-text in JSON, or binary as a little-endian uint32 with the length of the JSON, the JSON, and the tensors behind it. Answers
-come in the order of the messages."""
+`GET /v2/models/{model}/stream` is a WebSocket, for which this document has no form: each message is a body of `/infer`,
+as text in JSON, or binary as a little-endian uint32 with the length of the JSON, the JSON, and the tensors behind it.
+Answers come in the order of the messages."""
 TENSOR_FACTS: Schema = {
     "type": "object",
     "required": ["name", "datatype", "shape"],
