@@ -15,6 +15,7 @@ from open_inference.grpc.service import GRPCInferenceServiceStub
 from tests.model_service.conftest import START_DEADLINE_S, Launch, Service, addition, write_manifest
 
 InferRequest = protocol.ModelInferRequest
+INFER_PATH = "/inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True)

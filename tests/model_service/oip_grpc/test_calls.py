@@ -8,11 +8,21 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from open_inference.grpc import protocol
 
 from tests.model_service.conftest import Launch, graph, write_manifest
-from tests.model_service.oip_grpc.conftest import Client, Connect, InferRequest, add_input, raw_sum, typed_sum
+from tests.model_service.oip_grpc.conftest import (
+    INFER_PATH,
+    Client,
+    Connect,
+    InferRequest,
+    add_input,
+    raw_sum,
+    typed_sum,
+)
 
 StatusCode = grpc.StatusCode
 STRINGS = ["", "grün", "0"]
@@ -245,3 +255,23 @@ def test_refuses_other_calls(adder: Client) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         adder.channel.unary_unary("/inference.GRPCInferenceService/ModelStatistics")(b"", timeout=30)
     assert StatusCode.UNIMPLEMENTED == raised.value.code()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_message_breaks_the_server(adder: Client, data: st.DataObject) -> None:
+    """Whatever stands in a message, it is answered or refused as the caller's fault; the next is right."""
+    request = data.draw(st.sampled_from([typed_sum(), raw_sum(), typed_sum(outputs=[{"name": "sum"}])]))
+    message = bytearray(request.SerializeToString())
+    begin = data.draw(st.integers(0, len(message)))
+    end = data.draw(st.integers(begin, min(len(message), begin + 8)))
+    message[begin:end] = data.draw(st.binary(max_size=8))
+    call = adder.channel.unary_unary(INFER_PATH).future(bytes(message), timeout=30)
+    assert call.code() in (StatusCode.OK, StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND), call.details()
+    assert [np.full(2, 3, "<f4").tobytes()] == list(adder.call("ModelInfer", raw_sum()).raw_output_contents)
+
+
+def test_sends_an_output_twice_to_who_asks_twice(adder: Client) -> None:
+    """As over HTTP."""
+    answer = adder.call("ModelInfer", raw_sum(outputs=[{"name": "sum"}, {"name": "sum"}]))
+    assert 2 == len(answer.raw_output_contents)

@@ -18,11 +18,18 @@ import pytest
 from open_inference.grpc import protocol
 
 from tests.model_service.conftest import REPOSITORY, Launch, Service, addition, write_manifest
-from tests.model_service.oip_grpc.conftest import Client, Connect, InferRequest, add_input, raw_sum, typed_sum
+from tests.model_service.oip_grpc.conftest import (
+    INFER_PATH,
+    Client,
+    Connect,
+    InferRequest,
+    add_input,
+    raw_sum,
+    typed_sum,
+)
 
 StatusCode = grpc.StatusCode
 PREDICT = b'{"input": {"a": [1, 2], "b": [3, 4]}}'
-INFER_PATH = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def waiting_for(path: Path, function: str) -> str:
