@@ -136,6 +136,10 @@ async def _disconnected(request: Request) -> None:
 
 def _unknown(request: Request, serving: Serving) -> RequestRefused:
     """Why the path leads to no model."""
+    if "model" not in request.path_params:
+        asked = serving.settings.default_model
+        which = f"DEFAULT_MODEL is `{asked}`, which is not loaded" if asked else "no model is loaded"
+        return RequestRefused(404, f"/predict has no model to ask: {which}")
     try:
         serving.models.find(request.path_params["model"], request.path_params.get("version"))
     except RequestRefused as refused:

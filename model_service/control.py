@@ -13,7 +13,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from model_service.errors import RequestRefused, StartRefused
@@ -43,7 +42,8 @@ class ModelControl:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self, user_code: UserCode) -> None:
-        """Load what is to be there from the start. Raises StartRefused if any of it cannot be."""
+        """Load what is to be there from the start. Raises StartRefused if any of it cannot be; of a repository that is
+        followed, if all of it cannot be."""
         self._user_code = user_code
         settings = self._settings
         if not settings.model_repository_uri:
@@ -56,8 +56,15 @@ class ModelControl:
         for name in names:
             if name not in listed:
                 raise StartRefused(f"LOAD_MODELS names `{name}`; the repository has {', '.join(listed) or 'none'}")
-            self._marks[name] = listed[name].mark
-            await self._load(self._settings_for(name, listed[name]), name)
+            try:
+                await self._change(name, listed[name])
+            except StartRefused as error:
+                if settings.model_control != "poll":
+                    raise StartRefused(f"model {name}: {error}") from error
+                # What a running service survives must not keep it from starting again.
+                logger.error("model %s: %s; the other models are served", name, error)
+        if names and not len(self._models):
+            raise StartRefused("none of the models in the repository can be served; the lines above say why")
 
     async def poll(self) -> None:
         """Follow the repository, for ever."""
@@ -83,9 +90,8 @@ class ModelControl:
         self._models.find(name)
         async with self._changing:
             self._marks.pop(name, None)
-            for version in self._models.versions(name):
-                await self._retire(self._models.find(name, version))
-        logger.info("model %s is unloaded", name)
+            retiring = [self._retire(self._models.find(name, version)) for version in self._models.versions(name)]
+        await asyncio.gather(*retiring)
 
     async def index(self) -> list[dict[str, str]]:
         """$repository_index_response: what is served, and what could be or failed.
@@ -99,7 +105,7 @@ class ModelControl:
         known = {entry["name"] for entry in entries}
         listed = await in_thread(list_repository, self._settings) if self._settings.model_repository_uri else {}
         for name in listed:
-            if name not in known:
+            if name in self._failures or name not in known:  # a newer version may have failed beside one that serves
                 reason = self._failures.get(name, "not loaded")
                 entries.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason})
         return entries
@@ -124,25 +130,24 @@ class ModelControl:
                 await self._load(self._settings_for(name, listed), name)
             except StartRefused as error:
                 self._failures[name] = str(error)
+                self._models.count_failed_load(name)
                 raise
             self._failures.pop(name, None)
 
     async def _load(self, settings: Settings, name: str | None = None) -> None:
         """Raises StartRefused."""
         try:
-            loading = in_thread(load, settings, self._user_code, self._models)
+            loading = in_thread(load, settings, self._user_code, self._models, name)
             loaded = await asyncio.wait_for(loading, settings.load_timeout_s)
         except TimeoutError as error:
             raise StartRefused(f"the model was not loaded within {settings.load_timeout_s:g} s") from error
         if loaded is None:
             return  # this very version is served already
-        if name is not None and loaded.model.name != name:
-            raise StartRefused(f"the manifest of `{name}` is that of a model called `{loaded.model.name}`")
         served = self._models.serve(loaded)
         keep = self._models.versions(loaded.model.name)[-settings.keep_versions :]
         for version in self._models.versions(loaded.model.name):
             if version not in keep:
-                await self._retire(self._models.find(loaded.model.name, version))
+                self._retire(self._models.find(loaded.model.name, version))
         await self._widen(served, settings, loaded)
 
     async def _widen(self, served: Served, settings: Settings, loaded: Loaded) -> None:
@@ -151,13 +156,23 @@ class ModelControl:
             served.scheduler.widen(wide)
         await in_thread(give_back_freed_memory)
 
-    async def _retire(self, served: Served) -> None:
-        """Answer what `served` has taken, then free its memory and its files."""
-        directory = served.loaded.stored.directory
-        await self._models.retire(served)
-        logger.info("model %s version %s is retired", served.model.name, served.model.version)
+    def _retire(self, served: Served) -> asyncio.Task[None]:
+        """Withdraw `served` at once; the task ends when all that it had taken is answered, and its memory is free."""
+        self._models.withdraw(served)
+        task = asyncio.create_task(self._end(served))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return task
+
+    async def _end(self, served: Served) -> None:
+        name, version, directory = served.model.name, served.model.version, served.loaded.stored.directory
+        await self._models.end(served)
         del served
-        await in_thread(_clean_up, directory)
+        await in_thread(_free)
+        async with self._changing:  # the same version may come back, and has the same directory
+            if not self._models.has(name, version):
+                await in_thread(shutil.rmtree, directory, True)
+        logger.info("model %s version %s is retired", name, version)
 
     def _settings_for(self, name: str, listed: Listed) -> Settings:
         return replace(
@@ -194,7 +209,6 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
     return await done
 
 
-def _clean_up(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+def _free() -> None:
     gc.collect()
     give_back_freed_memory()

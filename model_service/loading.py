@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import zipfile
 from dataclasses import dataclass
@@ -67,9 +68,10 @@ def prepare_user_code(directory: Path) -> UserCode:
     return user_code
 
 
-def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | None:
+def load(settings: Settings, user_code: UserCode, models: Models, name: str | None = None) -> Loaded | None:
     """The model that the settings name, loaded and warm; None if `models` has this very version already.
 
+    Its manifest must be that of `name`, if one is given; what cannot be loaded does not stay on the disk.
     Raises StartRefused. Beside models that are served there must be memory for it twice.
     """
     started = time.perf_counter()
@@ -79,8 +81,28 @@ def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | No
     manifest = stored.manifest
     if models.has(manifest.name, stored.version):
         return None
-    if len(models):
-        _require_memory(sum(file.size_bytes for file in manifest.files) * 2)
+    try:
+        if name not in (None, manifest.name):
+            raise StartRefused(f"the manifest of `{name}` is that of a model called `{manifest.name}`")
+        if len(models):
+            _require_memory(sum(file.size_bytes for file in manifest.files) * 2)
+        loaded = _warmed_up(stored, settings, user_code)
+    except StartRefused:
+        shutil.rmtree(stored.directory, ignore_errors=True)
+        raise
+    logger.info(
+        "model %s version %s is ready: fetched in %.0f ms, loaded and warmed up in %.0f ms; %s",
+        manifest.name,
+        stored.version,
+        (fetched - started) * 1000,
+        (time.perf_counter() - fetched) * 1000,
+        _in_words(loaded.plan),
+    )
+    return loaded
+
+
+def _warmed_up(stored: StoredModel, settings: Settings, user_code: UserCode) -> Loaded:
+    manifest = stored.manifest
     with told("the load of the model"):
         model = _load(stored, settings)
     names = manifest.predict or PredictNames()
@@ -91,14 +113,6 @@ def load(settings: Settings, user_code: UserCode, models: Models) -> Loaded | No
     rows = golden or made_up_rows(model)
     with told("the model's first run"):
         plan = _warm_up(model, rows, manifest.batching or Batching(), settings, user_code, is_golden=golden is not None)
-    logger.info(
-        "model %s version %s is ready: fetched in %.0f ms, loaded and warmed up in %.0f ms; %s",
-        model.name,
-        model.version,
-        (fetched - started) * 1000,
-        (time.perf_counter() - fetched) * 1000,
-        _in_words(plan),
-    )
     return Loaded(model, plan, manifest, stored, roles, user_code, first_row(model, rows), images)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_service.errors import RequestRefused
@@ -116,7 +117,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.models: list[ModelStats] = []
-        self.registry.register(_ModelCollector(self.models))
+        self.failed_loads: Counter[str] = Counter()
+        self.registry.register(_ModelCollector(self.models, self.failed_loads))
         ProcessCollector(registry=self.registry)
 
     def exposition(self) -> bytes:
@@ -127,8 +129,9 @@ class Metrics:
 class _ModelCollector(Collector):
     """Counters without the `_total` that prometheus_client appends to its own; hence typed as untyped."""
 
-    def __init__(self, models: list[ModelStats]) -> None:
+    def __init__(self, models: list[ModelStats], failed_loads: Counter[str]) -> None:
         self._models = models
+        self._failed_loads = failed_loads
 
     def collect(self) -> Iterator[Metric]:
         for name, text in COUNTERS.items():
@@ -141,6 +144,10 @@ class _ModelCollector(Collector):
         yield from self._queues()
         yield self._latencies()
         yield self._batches()
+        loads = CounterMetricFamily("model_service_failed_loads", "Models that could not be loaded", labels=("model",))
+        for name, count in self._failed_loads.items():
+            loads.add_metric([name], count)
+        yield loads
 
     def _devices(self) -> Metric:
         metric = Metric("model_service_model_device", "1; the labels say what runs the model", "gauge")

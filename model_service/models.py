@@ -25,7 +25,6 @@ class Models:
         self._metrics = metrics
         self._limits = QueueLimits(settings.max_pending, settings.max_queue_s, settings.max_queue_bytes)
         self._versions: dict[str, dict[str, Served]] = {}  # the newest of a model last
-        self._default: str | None = None
 
     def __len__(self) -> int:
         return len(self._versions)
@@ -41,8 +40,9 @@ class Models:
 
     @property
     def default(self) -> Served | None:
-        """What /predict asks: the model that was there first; None before there is one."""
-        return self.newest(self._default) if self._default else None
+        """What /predict asks: DEFAULT_MODEL, or else the model that has been there longest; None if it is not there."""
+        name = self._settings.default_model or next(iter(self._versions), "")
+        return self.newest(name) if name in self._versions else None
 
     def newest(self, name: str) -> Served:
         """The version of model `name` that a path without a version asks. Raises KeyError."""
@@ -75,15 +75,17 @@ class Models:
         served = Served(loaded, scheduler, stats)
         self._metrics.models.append(stats)
         self._versions.setdefault(model.name, {})[model.version] = served
-        self._default = self._default or model.name
         self._lead(served, f"/v2/models/{model.name}")
         self._lead(served, f"/v2/models/{model.name}/versions/{model.version}")
-        if self._default == model.name:
-            self._lead_path("/predict", "predict", served)
+        self._lead_default()
         return served
 
-    async def retire(self, served: Served) -> None:
-        """Let no further request come to `served`, have its streams leave, answer what it has taken, and forget it."""
+    def count_failed_load(self, name: str) -> None:
+        """Count that what the repository has under `name` could not be loaded."""
+        self._metrics.failed_loads[name] += 1
+
+    def withdraw(self, served: Served) -> None:
+        """Let no further request come to `served`."""
         model = served.model
         versions = self._versions[model.name]
         del versions[model.version]
@@ -92,12 +94,19 @@ class Models:
         if not versions:
             del self._versions[model.name]
             self._block(base)
-            if self._default == model.name:
-                self._default = None
-                del self.endpoints[b"/predict"]
+        self._lead_default()
+
+    async def end(self, served: Served) -> None:
+        """Have the streams of a model that is withdrawn leave, answer what it has taken, and forget it."""
         await self.sessions.leave(served)
         await served.scheduler.drain()
         self._metrics.models.remove(served.stats)
+
+    def _lead_default(self) -> None:
+        if default := self.default:
+            self._lead_path("/predict", "predict", default)
+        else:
+            self.endpoints.pop(b"/predict", None)
 
     def _lead(self, served: Served, base: str) -> None:
         for kind in KINDS:

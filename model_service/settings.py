@@ -36,6 +36,7 @@ class Settings:
     model_poll_s: float = 15.0
     load_models: str = ""
     keep_versions: int = 1
+    default_model: str = ""
     load_timeout_s: float = 600.0
     model_dir: Path = Path("/models")
     release_id: str = "local"
@@ -173,6 +174,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "model_control": _one_of(MODEL_CONTROLS),
     "model_poll_s": _number(float, 0.1, 86400),
     "load_models": str,
+    "default_model": str,
     "keep_versions": _number(int, 1, 100),
     "load_timeout_s": _number(float, 0.1, 86400),
     "model_dir": Path,

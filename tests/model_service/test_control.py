@@ -137,6 +137,10 @@ def test_a_failed_load_says_why(explicit: Service, repository: Path) -> None:
     assert 400 == reply.status
     assert "failed to load 'double': the model manifest cannot be used" in reply.json["error"]
     assert 2.0 == answer(explicit, "double")
+    ready, failed = [entry for entry in admin(explicit, "index").json if entry["name"] == "double"]
+    assert ("READY", "UNAVAILABLE") == (ready["state"], failed["state"])
+    assert "the model manifest cannot be used" in failed["reason"]
+    assert 1 == explicit.metrics_value("model_service_failed_loads_total")
     reply = admin(explicit, "models/nothing/load")
     assert (400, True) == (reply.status, "the repository has no such model" in reply.json["error"])
 
@@ -212,3 +216,58 @@ def test_a_repository_that_is_not_there_is_named(launch: Launch, tmp_path: Path)
         service = launch("", **environment)
         assert 1 == service.process.wait(30)
         assert words in service.log()[-1]["message"]
+
+
+def test_one_broken_model_does_not_keep_the_others_from_starting(launch: Launch, repository: Path) -> None:
+    """A repository that is followed is served as far as it can be; the broken model is named, and taken when mended."""
+    put(repository, "broken", 1)
+    model = next((repository / "broken").glob("*.onnx"))
+    good = model.read_bytes()
+    model.write_bytes(good[:-10])
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "poll", "MODEL_POLL_S": "0.1"}
+    service = launch("", **environment).wait_ready()
+    assert (2.0, 404) == (answer(service, "double"), answer(service, "broken"))
+    assert "model broken: scale-1.onnx has the wrong size" in service.log_path.read_text()
+    assert [] == [path for path in service.log_path.parent.glob("models/*") if path.name.startswith("broken")]
+    put(repository, "broken", 7)
+    service.wait_until(lambda: answer(service, "broken") == 7.0, "mended")
+    assert 0 == service.stop()
+
+
+def test_a_repository_of_broken_models_is_refused(launch: Launch, tmp_path: Path) -> None:
+    """Where nothing can be served the start fails; without polling one broken model is enough, and is named."""
+    put(tmp_path, "broken", 1)
+    next((tmp_path / "broken").glob("*.onnx")).write_bytes(b"")
+    for control, words in (("poll", "none of the models in the repository can be served"), ("none", "model broken: ")):
+        service = launch("", MODEL_REPOSITORY_URI=tmp_path.as_uri(), MODEL_CONTROL=control)
+        assert 1 == service.process.wait(30)
+        assert words in service.log()[-1]["message"]
+
+
+def test_predict_asks_who_is_there(explicit: Service, repository: Path) -> None:
+    """/predict asks the model that has been there longest; without any it is 404 in words, not a fault of ours."""
+    assert 200 == admin(explicit, "models/triple/load").status
+    assert 2.0 == explicit.post("/predict", {"input": 1}).json["prediction"]
+    assert 200 == admin(explicit, "models/double/unload").status
+    assert 3.0 == explicit.post("/predict", {"input": 1}).json["prediction"]
+    assert 200 == admin(explicit, "models/triple/unload").status
+    reply = explicit.post("/predict", {"input": 1})
+    assert (404, "/predict has no model to ask: no model is loaded") == (reply.status, reply.json["error"])
+
+
+def test_predict_asks_the_default_model(launch: Launch, repository: Path) -> None:
+    """DEFAULT_MODEL says whom /predict asks, and until that one is there nobody else answers for it."""
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "double"}
+    service = launch("", **environment, DEFAULT_MODEL="triple").wait_ready()
+    assert 404 == service.post("/predict", {"input": 1}).status
+    assert 200 == admin(service, "models/triple/load").status
+    assert 3.0 == service.post("/predict", {"input": 1}).json["prediction"]
+    assert 0 == service.stop()
+
+
+def test_goes_back_to_a_version_of_before(polling: Service, repository: Path) -> None:
+    """A version that comes back while it is still being retired is served again, with its files."""
+    for factor in (5, 2, 5, 2):
+        put(repository, "double", factor)
+        polling.wait_until(lambda factor=factor: answer(polling, "double") == float(factor), f"at {factor}")
+    assert 2.0 == answer(polling, "double")
