@@ -153,8 +153,11 @@ def load_model(
     """
     session = _open_session(path, device, threads, spin, gpu_mem_limit_mib=gpu_mem_limit_mib)
     facts = keep_to_device(session, device, path.name)
-    inputs = tuple(_spec(value, "input") for value in session.get_inputs())
-    outputs = tuple(_spec(value, "output") for value in session.get_outputs())
+    try:
+        inputs = tuple(_spec(value, "input") for value in session.get_inputs())
+        outputs = tuple(_spec(value, "output") for value in session.get_outputs())
+    except UnicodeDecodeError as error:
+        raise StartRefused(f"{path.name} names a tensor or a dimension in what is not UTF-8 text") from error
     return Model(name, version, platform, facts, inputs, outputs, session)
 
 
