@@ -46,10 +46,23 @@ def test_the_locks_agree(lock: str) -> None:
     assert {} == {name: (version, dev.get(name)) for name, version in first.items() if dev.get(name) != version}
 
 
-@pytest.mark.parametrize("lock", EXTRAS)
-def test_no_lock_names_an_index(lock: str) -> None:
+CLIENTS = ROOT / "tests" / "model_service" / "clients"
+LOCKS = [*(ROOT / "requirements" / lock for lock in EXTRAS), *sorted(CLIENTS.glob("*.lock"))]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_no_lock_names_an_index(lock: Path) -> None:
     """Hashes say what is installed; where it comes from is the machine's own business."""
-    assert "://" not in (ROOT / "requirements" / lock).read_text()
+    assert "://" not in lock.read_text()
+
+
+@pytest.mark.parametrize("wanted", sorted(CLIENTS.glob("*.in")), ids=lambda wanted: wanted.name)
+def test_the_clients_are_locked_as_they_are_asked_for(wanted: Path) -> None:
+    """A version that is raised in the .in file alone would not be what is tested."""
+    [line] = [line for line in wanted.read_text().splitlines() if not line.startswith("#")]
+    name, version = line.split("==")
+
+    assert f"{name.partition('[')[0]}=={version} " in wanted.with_suffix(".lock").read_text()
 
 
 @pytest.mark.parametrize(("lock", "image"), [("demo.lock", "cpu"), ("dev.lock", "grpc")])

@@ -37,6 +37,11 @@ TENSOR_FACTS: Schema = {
         "shape": {"type": "array", "items": {"type": "integer", "minimum": -1}},
     },
 }
+STATISTICS: Schema = {
+    "type": "object",
+    "required": ["model_stats"],
+    "properties": {"model_stats": {"type": "array", "items": {"type": "object", "required": ["name", "version"]}}},
+}
 
 
 def describe(serving: Serving) -> dict[str, Any]:
@@ -94,6 +99,11 @@ def _server_paths() -> dict[str, Any]:
         },
         "/v2/health/ready": {"get": operation("Whether the models are ready", "server", is_ready | not_ready)},
         "/v2": {"get": operation("The server", "server", answers("The server", metadata, SERVER_METADATA))},
+        "/v2/models/stats": {
+            "get": operation(
+                "What all models have answered", "server", answers("Counts and times", STATISTICS, statistics([]))
+            )
+        },
     }
 
 
@@ -132,11 +142,6 @@ def _metadata_paths(base: str, versions: list[Served], serving: Serving) -> dict
         "required": ["name", "ready"],
         "properties": {"name": {"const": name}, "ready": {"type": "boolean"}, "error": text_schema()},
     }
-    stats: Schema = {
-        "type": "object",
-        "required": ["model_stats"],
-        "properties": {"model_stats": {"type": "array", "items": {"type": "object", "required": ["name", "version"]}}},
-    }
     config: Schema = {"type": "object", "required": ["name", "platform", "max_batch_size", "input", "output"]}
     told = model_metadata(served.model, serving.models.versions(name))
     is_ready = answers("Whether requests should be sent", ready, {"name": name, "ready": True})
@@ -147,7 +152,7 @@ def _metadata_paths(base: str, versions: list[Served], serving: Serving) -> dict
         "/stats": operation(
             "What it has answered, in Triton's words",
             name,
-            answers("Counts and times", stats, statistics([served])),
+            answers("Counts and times", STATISTICS, statistics([served])),
             "404",
             "503",
         ),
