@@ -216,6 +216,11 @@ def _predictions(model: Model, roles: Roles, outputs: dict[str, Array], wanted: 
     classes = roles.classes
     if roles.probabilities is None:
         name = roles.label or model.outputs[0].name
+        if model.outputs_by_name[name].datatype.json_type is None:
+            kind = model.outputs_by_name[name].datatype.name
+            raise RequestRefused(
+                400, f"output `{name}`: JSON has no form for {kind}; ask /infer for binary tensor data"
+            )
         rows = [_plain(row) for row in _rows(outputs[name])]
         return [{"prediction": classes.label(int(row)) if classes.labels else row, "confidence": None} for row in rows]
     labels = _rows(outputs[roles.label]) if roles.label and not classes.labels else None

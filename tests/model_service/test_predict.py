@@ -121,3 +121,14 @@ def test_names_the_inputs_that_a_row_needs(adder: Service, body: Any) -> None:
     """A bare array for a model with several inputs is refused with their names, in the form that is wanted."""
     words = 'this model has 2 inputs, `a` and `b`: a row is an object of them, {"a": [...], "b": [...]}'
     assert (400, {"error": words}) == ((reply := adder.post("/predict", body)).status, reply.json)
+
+
+def test_does_not_tell_the_bits_of_bfloat16_as_a_number(launch: Launch, tmp_path: Path) -> None:
+    """JSON has no form for BF16: a prediction of it is refused in words, not answered with a whole number."""
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)]
+    model = graph(nodes, {"x": (TensorProto.FLOAT, ["N", 1])}, {"y": (TensorProto.BFLOAT16, ["N", 1])})
+    service = launch(write_manifest(tmp_path, model)).wait_ready()
+    reply = service.post("/predict", {"input": [1.0]})
+    words = "output `y`: JSON has no form for BF16; ask /infer for binary tensor data"
+    assert (400, {"error": words}) == (reply.status, reply.json)
+    assert 0 == service.stop()
