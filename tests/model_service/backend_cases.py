@@ -110,8 +110,10 @@ def _array(value: ort.OrtValue) -> Any:
 
 
 def _as_array(item: Any) -> Any:
-    """Some cases hold a tensor as its message."""
-    return numpy_helper.to_array(item) if isinstance(item, onnx.TensorProto) else item
+    """Some cases hold a tensor as its message, or a scalar as numpy's own number."""
+    if isinstance(item, onnx.TensorProto):
+        return numpy_helper.to_array(item)
+    return np.asarray(item) if isinstance(item, np.generic) else item
 
 
 def _node_cases() -> list[Any]:
