@@ -27,7 +27,7 @@ class UserCodeFailed(RequestRefused):
     The caller is told the exception's type; its text may hold what is nobody's business and is for the log alone.
     """
 
-    def __init__(self, message: str, raised: Exception | None = None) -> None:
+    def __init__(self, message: str, raised: BaseException | None = None) -> None:
         super().__init__(500, message)
         text = str(raised) if raised else ""
         self.for_log = f"{message}: {text}" if text else message

@@ -4,7 +4,8 @@
     preprocess(request: bytes, content_type: str) -> dict[str, numpy.ndarray]    the body, to the model's inputs
     postprocess(outputs: dict[str, numpy.ndarray]) -> dict       the model's outputs, to the answer
 
-They run in worker threads, several at once.
+They run in worker threads, several at once. What they raise ends the start or the request, and never the thread: also
+what is no Exception, like that of `sys.exit()` or of a panic in a library written in Rust.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def call_startup(user_code: UserCode) -> None:
         return
     try:
         user_code.startup()
-    except Exception as error:
+    except BaseException as error:
         raise StartRefused(f"{FILE_NAME} startup failed: {type(error).__name__}: {error}") from error
 
 
@@ -79,7 +80,7 @@ def call_preprocess(
     """What the user's preprocess made of the body. Raises UserCodeFailed."""
     try:
         inputs = preprocess(body, content_type)
-    except Exception as error:
+    except BaseException as error:
         raise UserCodeFailed(f"{FILE_NAME} preprocess failed: {type(error).__name__}", error) from error
     if not isinstance(inputs, Mapping) or not all(isinstance(array, np.ndarray) for array in inputs.values()):
         raise UserCodeFailed(f"{FILE_NAME} preprocess did not return a dict of numpy arrays")
@@ -92,7 +93,7 @@ def call_postprocess(
     """What the user's postprocess made of the outputs. Raises UserCodeFailed."""
     try:
         answer = postprocess(outputs)
-    except Exception as error:
+    except BaseException as error:
         raise UserCodeFailed(f"{FILE_NAME} postprocess failed: {type(error).__name__}", error) from error
     if not isinstance(answer, Mapping):
         raise UserCodeFailed(f"{FILE_NAME} postprocess did not return a dict")
@@ -122,6 +123,6 @@ def _import(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SyntaxError as error:  # which names file and line itself; a stack of the import would add nothing
         raise StartRefused(f"{FILE_NAME} cannot be imported: {type(error).__name__}: {error}") from None
-    except Exception as error:
+    except BaseException as error:
         raise StartRefused(f"{FILE_NAME} cannot be imported: {type(error).__name__}: {error}") from error
     return module

@@ -67,6 +67,8 @@ def test_preprocess_alone_keeps_the_usual_answer(launch: Launch, manifest: Path)
         ),
         ("def postprocess(outputs): raise RuntimeError('secret')", "postprocess failed: RuntimeError"),
         ("def postprocess(outputs): return 7", "postprocess did not return a dict"),
+        ("import sys\ndef preprocess(request, content_type): sys.exit(3)", "preprocess failed: SystemExit"),
+        ("def postprocess(outputs): raise KeyboardInterrupt", "postprocess failed: KeyboardInterrupt"),
         (
             "def postprocess(outputs): return {'value': object()}",
             "postprocess returned what JSON cannot hold: Type is not JSON serializable: object",
@@ -105,6 +107,8 @@ def test_warns_of_a_function_that_is_almost_a_hook(launch: Launch, manifest: Pat
     [
         ("import nothing_of_this_name", "service.py cannot be imported: ModuleNotFoundError"),
         ("def startup(): raise ValueError('no licence')", "service.py startup failed: ValueError: no licence"),
+        ("import sys\ndef startup(): sys.exit()", "service.py startup failed: SystemExit"),
+        ("raise SystemExit(2)", "service.py cannot be imported: SystemExit: 2"),
         ("preprocess = 7", "service.py: `preprocess` is not a function"),
         ("x = 7", "service.py defines none of startup, preprocess, postprocess"),
         ("def postproces(outputs): return {}", "postprocess; `postproces` is not called: did you mean `postprocess`?"),
