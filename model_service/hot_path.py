@@ -46,9 +46,11 @@ class HotProtocol(PatientProtocol):
         if endpoint is None:
             super().on_headers_complete()
             return
-        previous, self.cycle = self.cycle, HotCycle(self, endpoint, headers)  # type: ignore[assignment]
+        cycle = HotCycle(self, endpoint, headers)
+        previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
         if previous is None or previous.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self.turn = cycle
+            cycle.start()
         else:  # as uvicorn does: pipelined requests wait for their turn
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -75,7 +77,8 @@ class HotProtocol(PatientProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if isinstance(cycle, HotCycle):
             self.turn = cycle
-            cycle.start()
+            # Its turn comes while the request before is being completed: refused ones would nest as deep as they are many.
+            self.loop.call_soon(cycle.start)
         else:
             super()._start_asgi_task(cycle, app)
 
@@ -98,6 +101,7 @@ class HotCycle:
         "_chunks",
         "_endpoint",
         "_headers",
+        "_is_answered",
         "_is_first",
         "_job",
         "_path",
@@ -123,6 +127,7 @@ class HotCycle:
         self._job: Job | None = None
         self._refused: RequestRefused | None = None
         self._is_first = False  # of the connection's requests, so that it may answer
+        self._is_answered = False  # though the answer may not have left yet
         self.disconnected = False
         self.response_complete = False
         self.more_body = True
@@ -136,7 +141,7 @@ class HotCycle:
     def start(self) -> None:
         """It is this request's turn on its connection."""
         self._is_first = True
-        if not self.more_body:
+        if not self.more_body and not self.disconnected:
             self._submit()
 
     def on_body(self, body: bytes) -> None:
@@ -157,7 +162,8 @@ class HotCycle:
         self.disconnected = True
         if self._job is not None:
             self._job.give_up()
-        self._log(499)
+        if not self._is_answered:
+            self._log(499)
 
     def _submit(self) -> None:
         if self._refused is not None:
@@ -196,6 +202,10 @@ class HotCycle:
         parts += (b"content-length: %d\r\nx-request-id: %s\r\n" % (len(body), self._request_id.encode()),)
         parts += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
         protocol.transport.write(b"".join(parts))
+        self._is_answered = True
+        self._job = (
+            None  # a connection that is idle afterwards keeps this cycle: not its body, its answer and its model
+        )
         self._log(status)
         if protocol.flow.write_paused:  # the caller reads slower than it asks: its next request waits
             task = protocol.loop.create_task(self._complete_when_sent())

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from onnx import TensorProto
 
@@ -86,6 +85,18 @@ def test_answers_pipelined_requests_in_their_order(connection: Connection) -> No
     assert asked == [headers["x-request-id"] for _, headers, _ in answers if headers["x-request-id"] in asked]
 
 
+def test_answers_a_long_pipeline_of_refused_requests(launch: Launch, digits_manifest: Path, hot_path: str) -> None:
+    """Each of many requests behind one another is answered, also where too much waits for all but the first."""
+    service = launch(digits_manifest, MAX_PENDING="1", HOT_PATH=hot_path).wait_ready()
+    connection = Connection(service)
+    connection.send(request() + request(b"") * 500)
+    statuses = [connection.answer()[0] for _ in range(501)]
+    assert 200 == statuses[0]
+    assert {400, 503} >= set(statuses[1:])
+    connection.close()
+    assert 0 == service.stop()
+
+
 def test_answers_expect_100_continue(connection: Connection) -> None:
     """Who asks before sending a body, as curl does with a large one, is told to go on."""
     head, body = request(ROW, "/predict", "Expect: 100-continue").split(b"\r\n\r\n", 1)
@@ -159,37 +170,63 @@ def test_a_silent_connection_is_closed(launch: Launch, digits_manifest: Path, ho
     assert 0 == service.stop()
 
 
+def thousands(rows: int) -> tuple[bytes, str]:
+    """The body of a binary request with `rows` rows of 1,000 numbers, which are to come back so, and its header."""
+    size = {"binary_data_size": rows * 4000}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [rows, 1000], "parameters": size}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    return head + bytes(rows * 4000), f"Inference-Header-Content-Length: {len(head)}"
+
+
+@pytest.fixture
+def large(launch: Launch, tmp_path: Path, hot_path: str) -> Iterator[Service]:
+    """A model that answers rows of 1,000 numbers with themselves, served."""
+    manifest = write_manifest(tmp_path, identity(TensorProto.FLOAT, ["N", 1000]))
+    service = launch(manifest, HOT_PATH=hot_path).wait_ready()
+    yield service
+    assert 0 == service.stop()
+
+
+def test_an_idle_connection_holds_no_body(large: Service) -> None:
+    """What was sent and answered leaves the memory, though its connection stays open."""
+    body, header = thousands(1000)
+    before = large.metrics_value("process_resident_memory_bytes")
+    connections = [Connection(large) for _ in range(40)]
+    for connection in connections:
+        connection.send(request(body, "/v2/models/tiny/infer", header))
+        assert 200 == connection.answer()[0]
+    assert large.metrics_value("process_resident_memory_bytes") < before + 20 * len(body)
+    for connection in connections:
+        connection.close()
+
+
+def test_an_answer_that_is_not_taken_is_logged_once(large: Service) -> None:
+    """A caller that goes while its answer is on its way has one line in the log, that of the answer."""
+    body, header = thousands(4000)
+    connection = Connection(large)
+    connection.send(request(body, "/v2/models/tiny/infer", header, "X-Request-Id: large"))
+    large.lines_of("large", 1)
+    connection.close()
+    large.request("GET", "/v2", headers={"X-Request-Id": "after"})
+    large.lines_of("after", 1)
+    assert [200] == [line["status"] for line in large.lines_of("large", 1)]
+
+
 def test_a_caller_that_does_not_read_waits(launch: Launch, tmp_path: Path, hot_path: str) -> None:
     """Answers that nobody reads pile up for one connection only so far; other callers are served meanwhile."""
     manifest = write_manifest(tmp_path, identity(TensorProto.FLOAT, ["N", 1000]))
     service = launch(manifest, HOT_PATH=hot_path, MAX_BODY_BYTES="10000000").wait_ready()
-    array = np.zeros((200, 1000), np.float32)
-    head = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": "x",
-                    "datatype": "FP32",
-                    "shape": [200, 1000],
-                    "parameters": {"binary_data_size": array.nbytes},
-                }
-            ],
-            "parameters": {"binary_data_output": True},
-        }
-    ).encode()
-    body = head + array.tobytes()
-    asked = request(body, "/v2/models/tiny/infer", f"Inference-Header-Content-Length: {len(head)}")
+    body, header = thousands(200)
+    asked = request(body, "/v2/models/tiny/infer", header)
     connection = Connection(service)
     sender = threading.Thread(target=lambda: [connection.send(asked) for _ in range(40)], daemon=True)
     sender.start()
     time.sleep(1.0)
-    assert (
-        200 == service.post("/v2/models/tiny/infer", body, {"Inference-Header-Content-Length": str(len(head))}).status
-    )
+    assert 200 == service.post("/v2/models/tiny/infer", body, dict([header.split(": ")])).status
     assert service.metrics_value("process_resident_memory_bytes") < 400_000_000
     for _ in range(40):
         status, _, answer = connection.answer()
-        assert (200, True) == (status, len(answer) > array.nbytes)
+        assert (200, True) == (status, len(answer) > 200 * 4000)
     sender.join()
     connection.close()
 
