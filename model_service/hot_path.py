@@ -77,7 +77,7 @@ class HotProtocol(PatientProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if isinstance(cycle, HotCycle):
             self.turn = cycle
-            # Its turn comes while the request before is being completed: refused ones would nest as deep as they are many.
+            # Not at once, within the end of the request before: many that are refused would nest as deep.
             self.loop.call_soon(cycle.start)
         else:
             super()._start_asgi_task(cycle, app)
@@ -203,9 +203,7 @@ class HotCycle:
         parts += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
         protocol.transport.write(b"".join(parts))
         self._is_answered = True
-        self._job = (
-            None  # a connection that is idle afterwards keeps this cycle: not its body, its answer and its model
-        )
+        self._job = None  # an idle connection keeps this cycle, and would keep the body, the answer and the model
         self._log(status)
         if protocol.flow.write_paused:  # the caller reads slower than it asks: its next request waits
             task = protocol.loop.create_task(self._complete_when_sent())

@@ -22,9 +22,8 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._stop_waiting()
-        # While reading is paused, because the request before is being answered, the silence is ours.
-        if self.is_within_message and not self.flow.read_paused and not self.transport.is_closing():
-            self.stall = self.loop.call_later(self.read_timeout_s, self.transport.abort)
+        if self.is_within_message and not self.transport.is_closing():
+            self._wait()
 
     def on_message_begin(self) -> None:
         self.is_within_message = True
@@ -42,6 +41,11 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        # While reading is paused, because what came before is being worked on, the silence is ours: then look again.
+        then = self._wait if self.flow.read_paused else self.transport.abort
+        self.stall = self.loop.call_later(self.read_timeout_s, then)
 
     def _stop_waiting(self) -> None:
         if self.stall is not None:

@@ -161,7 +161,7 @@ def test_a_query_and_an_escaped_path_are_understood(connection: Connection) -> N
 def test_a_silent_connection_is_closed(launch: Launch, digits_manifest: Path, hot_path: str) -> None:
     """Who stops in the middle of a request is not waited for longer than READ_TIMEOUT_S."""
     service = launch(digits_manifest, READ_TIMEOUT_S="0.3", HOT_PATH=hot_path).wait_ready()
-    for half in (request()[:-5], request()[:20]):
+    for half in (request()[:-5], request()[:20], request(bytes(200_000))[:100_000]):
         connection = Connection(service)
         connection.send(half)
         assert connection.is_closed()
