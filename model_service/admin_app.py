@@ -50,10 +50,12 @@ def _add_load_and_unload(app: FastAPI, serving: Serving) -> None:
 
     @app.post("/v2/repository/models/{model}/load")
     async def load(model: str) -> Response:
+        serving.refuse_if_loading()
         await serving.control.load(model)
         return Response()
 
     @app.post("/v2/repository/models/{model}/unload")
     async def unload(model: str) -> Response:
+        serving.refuse_if_loading()
         await serving.control.unload(model)
         return Response()

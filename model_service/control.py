@@ -74,6 +74,8 @@ class ModelControl:
                 await self._follow(await in_thread(list_repository, self._settings))
             except StartRefused as error:
                 logger.error("%s; what is served stays", error)
+            except Exception:  # a fault of the service's own: it would end this for good, and nobody would know
+                logger.exception("the model repository could not be followed; what is served stays")
 
     async def load(self, name: str) -> None:
         """Load what the repository has under `name`. Raises RequestRefused(400) in Triton's words if that fails."""
@@ -87,8 +89,8 @@ class ModelControl:
 
     async def unload(self, name: str) -> None:
         """Stop serving every version of `name`. Raises RequestRefused(404) if there is none."""
-        self._models.find(name)
         async with self._changing:
+            self._models.find(name)
             self._marks.pop(name, None)
             retiring = [self._retire(self._models.find(name, version)) for version in self._models.versions(name)]
         await asyncio.gather(*retiring)
@@ -117,6 +119,8 @@ class ModelControl:
                     await self._change(name, found)
                 except StartRefused as error:
                     logger.error("model %s: %s; what is served stays", name, error)
+                except Exception:  # one model's fault is not the others'
+                    logger.exception("model %s could not be loaded; what is served stays", name)
         for name in [name for name in self._marks if name not in listed]:
             try:
                 await self.unload(name)

@@ -1,15 +1,18 @@
 """Models that come and go while the service runs: polled, loaded and unloaded by request, several at once."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from tests.model_service.conftest import Launch, Reply, Service, graph, send, write_manifest
+from tests.model_service.conftest import Launch, Reply, Service, describe_file, graph, send, write_manifest
 
 FLOAT = TensorProto.FLOAT
 
@@ -111,6 +114,63 @@ def test_what_fails_leaves_the_old_one_serving(polling: Service, repository: Pat
     polling.wait_until(lambda: answer(polling, "double") == 4.0, "mended")
     complaints = [line for line in polling.log() if "has the wrong digest" in line["message"]]
     assert 1 == len(complaints)
+
+
+def test_goldens_that_cannot_be_read_do_not_end_the_polling(polling: Service, repository: Path) -> None:
+    """Whatever a file of golden inputs holds, the model is refused by name, and the repository is followed further."""
+    for name, content in (("empty", b""), ("array", bytes_of_an_array())):
+        made = write_manifest(repository / ".incoming" / name, scaled(7), name=name, golden={})
+        (made.with_name("golden.npz")).write_bytes(content)
+        manifest = json.loads(made.read_text()) | {"golden": describe_file(made.with_name("golden.npz"))}
+        made.write_text(json.dumps(manifest))
+        made.parent.rename(repository / name)
+        words = f"model {name}: the golden inputs cannot be used"
+        polling.wait_until(lambda words=words: [line for line in polling.log() if words in line["message"]], "refused")
+    put(repository, "double", 4)
+    polling.wait_until(lambda: answer(polling, "double") == 4.0, "followed")
+
+
+def bytes_of_an_array() -> bytes:
+    """The content of a .npy file, which is no .npz."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    return stream.getvalue()
+
+
+def test_nothing_is_loaded_beside_the_start(launch: Launch, repository: Path) -> None:
+    """While the first models are still loading, load and unload are told to come again; nothing is loaded twice."""
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "double"}
+    held = repository / "go"
+    wait = f"import pathlib, time\ndef startup():\n    while not pathlib.Path({str(held)!r}).exists(): time.sleep(0.01)"
+    service = launch("", code=wait, **environment).wait_listening()
+    for change in ("load", "unload"):
+        reply = admin(service, f"models/double/{change}")
+        assert (503, "1") == (reply.status, reply.headers["retry-after"])
+    held.touch()
+    service.wait_ready()
+    assert 200 == admin(service, "models/double/load").status
+    samples = [line for line in service.metrics().splitlines() if line.startswith("nv_inference_count{")]
+    assert 1 == len(samples)
+    assert 0 == service.stop()
+
+
+def test_of_many_that_unload_one_does(launch: Launch, repository: Path) -> None:
+    """Of several that ask at once to unload a model, one has it unloaded; the others are told that it is not there."""
+    environment = {"MODEL_REPOSITORY_URI": repository.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "double"}
+    service = launch("", **environment, KEEP_VERSIONS="2").wait_ready()
+    put(repository, "double", 5)
+    assert 200 == admin(service, "models/double/load").status
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: admin(service, "models/double/unload"), range(8)))
+    assert [200, *[404] * 7] == sorted(reply.status for reply in replies)
+    assert 0 == service.stop()
+
+
+def test_predict_without_a_model_is_not_found(explicit: Service) -> None:
+    """When the model that /predict asked has been unloaded, it is 404 like any other path that leads nowhere."""
+    assert 200 == admin(explicit, "models/double/unload").status
+    reply = explicit.post("/predict", {"input": 1})
+    assert (404, {"error": "no model answers /predict now"}) == (reply.status, reply.json)
 
 
 def test_loads_and_unloads_on_request(explicit: Service, repository: Path) -> None:
