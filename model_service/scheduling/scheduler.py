@@ -8,6 +8,7 @@ releases Python's lock while it computes. Everything else here happens on the ev
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -27,6 +28,8 @@ from model_service.tensors import Array
 INLINE_MAX_BYTES = 16 * 1024  # what takes longer to parse than a small model takes to run goes to a slot
 RECENT = 0.2  # the weight of the newest value in a moving average
 LONE_BELOW = 0.1  # so few others per request of late that a lone one may have all CPUs
+
+logger = logging.getLogger(__name__)
 
 
 class Ran(NamedTuple):
@@ -143,15 +146,19 @@ class Scheduler:
 
     def _work(self) -> None:
         while self._tokens.get():
-            if jobs := self._take():
-                started = time.monotonic()
-                ran = self._execute(jobs)
-                taken_s = time.monotonic() - started
-                self._loop.call_soon_threadsafe(self._settle, jobs, ran, taken_s)
+            self._run_share()
+
+    def _run_share(self) -> None:
+        """In a frame of its own: a slot that waits keeps no bodies and answers."""
+        if jobs := self._take():
+            started = time.monotonic()
+            ran = self._execute(jobs)
+            taken_s = time.monotonic() - started
+            self._loop.call_soon_threadsafe(self._settle, jobs, ran, taken_s)
 
     def _take(self) -> list[Job]:
         """This slot's share of the queue; empty if another slot has taken what was there."""
-        if self.plan.window_s and len(self._queue) < self.plan.max_batch:
+        if self.plan.window_s and 0 < len(self._queue) < self.plan.max_batch:
             time.sleep(self.plan.window_s)
         share = min(self.plan.max_batch, math.ceil(len(self._queue) / self.plan.slots))
         jobs: list[Job] = []
@@ -242,7 +249,10 @@ class Scheduler:
                 continue
             self._forget(job)
             self.stats.finished(job)
-            job.on_done(job)
+            try:
+                job.on_done(job)
+            except Exception:  # a fault of the service's own: those behind it are to be answered nevertheless
+                logger.exception("an answer could not be handed over")
 
     def _forget(self, job: Job) -> None:
         self._pending.discard(job)

@@ -1,8 +1,10 @@
 """The scheduler, with real models on a real event loop: what goes together, what is refused, what is given up."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -300,6 +302,58 @@ def test_drains_to_the_last_job(doubling: Model) -> None:
         while threading.active_count() > before:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
+
+    asyncio.run(story())
+
+
+def test_a_window_waits_for_jobs_alone(doubling: Model) -> None:
+    """A slot waits its window where a job waits with it, and never over an empty queue."""
+
+    async def story() -> None:
+        before = threading.active_count()
+        runner = Runner(doubling, Plan(slots=1, max_batch=8, window_s=5.0))
+        await runner.answers(*[rows(1)] * 8)
+        await runner.scheduler.drain()
+        deadline = time.monotonic() + 10
+        while threading.active_count() > before:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+    asyncio.run(story())
+
+
+def test_who_cannot_be_answered_keeps_nobody_waiting(doubling: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """When an answer cannot be handed over the log says so, and the others of its run get theirs."""
+
+    def fails(job: Job) -> None:
+        raise RuntimeError("nobody there")
+
+    async def story() -> None:
+        runner = Runner(doubling, INLINE)
+        runner.scheduler.submit(Job(Asked(rows(1)), fails, endpoint="infer", size_bytes=10))
+        _, done = runner.submit(Asked(rows(2)))
+        await asyncio.wait_for(done, 10)
+        await asyncio.wait_for(runner.scheduler.drain(), 10)
+
+    asyncio.run(story())
+    assert "nobody there" in caplog.text
+
+
+@pytest.mark.parametrize("plan", [Plan(slots=1), Plan(slots=1, max_batch=8)], ids=["one by one", "batches"])
+def test_an_idle_slot_holds_no_job(doubling: Model, plan: Plan) -> None:
+    """What a request held is free when it is answered, though its slot stays."""
+
+    async def story() -> None:
+        runner = Runner(doubling, plan)
+        work = Asked(rows(1))
+        held = weakref.ref(work)
+        job, done = runner.submit(work)
+        await done
+        del work, job, done
+        await asyncio.sleep(0.1)
+        gc.collect()
+        assert held() is None
+        await runner.scheduler.drain()
 
     asyncio.run(story())
 
