@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
@@ -137,7 +137,7 @@ class Scheduler:
         limit = self.plan.max_batch
         jobs, self._this_turn = self._this_turn[:limit], self._this_turn[limit:]
         started = time.monotonic()
-        ran = self._execute(jobs)
+        ran = [one for _, some in self._execute(jobs) for one in some]
         if self._this_turn:  # other connections have their turn first
             self._loop.call_soon(self._run_this_turn)
         self._settle(jobs, ran, time.monotonic() - started)
@@ -152,9 +152,10 @@ class Scheduler:
         """In a frame of its own: a slot that waits keeps no bodies and answers."""
         if jobs := self._take():
             started = time.monotonic()
-            ran = self._execute(jobs)
-            taken_s = time.monotonic() - started
-            self._loop.call_soon_threadsafe(self._settle, jobs, ran, taken_s)
+            for done, ran in self._execute(jobs):
+                ended = time.monotonic()
+                self._loop.call_soon_threadsafe(self._settle, done, ran, ended - started)
+                started = ended
 
     def _take(self) -> list[Job]:
         """This slot's share of the queue; empty if another slot has taken what was there."""
@@ -169,12 +170,19 @@ class Scheduler:
             pass
         return jobs
 
-    def _execute(self, jobs: Sequence[Job]) -> list[Ran]:
-        """Read, run and write `jobs`; each has its answer or its error afterwards."""
-        read = [job for job in jobs if self._read(job)]
+    def _execute(self, jobs: Sequence[Job]) -> Iterator[tuple[list[Job], list[Ran]]]:
+        """Read `jobs`, run and write them group by group; each has its answer or its error when it is yielded."""
+        read: list[Job] = []
+        refused: list[Job] = []
+        for job in jobs:
+            (read if self._read(job) else refused).append(job)
         max_batch = self.plan.max_batch
         groups = batch.group(read, max_batch) if max_batch > 1 else [[job] for job in read]
-        return [ran for members in groups for ran in self._run(members)]
+        first = groups[0] if groups else []
+        yield [*refused, *first], self._run(first) if first else []
+        for members in groups[1:]:  # which have waited for those before
+            in_time = [job for job in members if not self._is_late(job)]
+            yield members, self._run(in_time) if in_time else []
 
     def _read(self, job: Job) -> bool:
         job.started = time.monotonic()
@@ -187,12 +195,14 @@ class Scheduler:
             return False
         if job.inputs.timeout_s is not None:
             job.deadline = min(job.deadline or math.inf, job.submitted + job.inputs.timeout_s)
+        job.read_s = time.monotonic() - job.started
+        return not self._is_late(job)
+
+    def _is_late(self, job: Job) -> bool:
         now = time.monotonic()
-        job.read_s = now - job.started
-        if job.deadline is not None and now > job.deadline:
-            waited_s = job.started - job.submitted
-            job.error = RequestRefused(504, f"its deadline passed after {waited_s:.3f} s in the queue")
+        if job.deadline is None or now <= job.deadline:
             return False
+        job.error = RequestRefused(504, f"its deadline passed after {now - job.submitted:.3f} s in the queue")
         return True
 
     def _run(self, jobs: list[Job]) -> list[Ran]:

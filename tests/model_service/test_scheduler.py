@@ -243,6 +243,34 @@ def test_a_late_job_is_not_run(doubling: Model) -> None:
     asyncio.run(story())
 
 
+def test_jobs_too_large_for_one_run_are_answered_run_by_run(endless: Model) -> None:
+    """Of jobs that one slot takes together and runs one after the other, each is answered when its own run ends, and
+    not run at all when its deadline has passed meanwhile."""
+
+    async def story() -> None:
+        runner = Runner(endless, Plan(slots=1, max_batch=8))
+        hold = threading.Event()
+        running = Asked(np.eye(400, dtype=np.float32), hold=hold)
+        first, _ = runner.submit(running)
+        await asyncio.to_thread(running.was_read.wait)
+        second, _ = runner.submit(Asked(np.eye(400, dtype=np.float32)))
+        late, late_done = runner.submit(Asked(np.eye(400, dtype=np.float32)), timeout_s=1.0)
+        _, bad_done = runner.submit(Asked(np.ones((1, 1), np.float32)))
+        first.give_up()
+        hold.set()
+        while second.run is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(1.1)
+        assert not late_done.done()  # it waits behind the second
+        second.give_up()
+        await asyncio.wait_for(asyncio.gather(late_done, bad_done), 20)
+        assert isinstance(late.error, RequestRefused)
+        assert 504 == late.error.status
+        await runner.scheduler.drain()
+
+    asyncio.run(story())
+
+
 def test_a_caller_that_goes_takes_its_job_along(doubling: Model) -> None:
     """A queued job that is given up is never read, makes room at once, and is counted as canceled."""
 
