@@ -170,7 +170,7 @@ def test_predict_without_a_model_is_not_found(explicit: Service) -> None:
     """When the model that /predict asked has been unloaded, it is 404 like any other path that leads nowhere."""
     assert 200 == admin(explicit, "models/double/unload").status
     reply = explicit.post("/predict", {"input": 1})
-    assert (404, {"error": "no model answers /predict now"}) == (reply.status, reply.json)
+    assert (404, {"error": "/predict has no model to ask: no model is loaded"}) == (reply.status, reply.json)
 
 
 def test_loads_and_unloads_on_request(explicit: Service, repository: Path) -> None:
