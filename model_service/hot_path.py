@@ -1,9 +1,9 @@
 """The hot path: inference requests go from the HTTP parser to the scheduler, past ASGI, routing and tasks.
 
 A subclass of uvicorn's own protocol. It takes a request over only when nothing about it is special: a POST to a path of
-an endpoint, over HTTP/1.1, with a Content-Length within the limit, a good API key where one is needed, and no Expect
-or Upgrade. Every other, and all that is no request, stays uvicorn's; `HOT_PATH=off` leaves it everything. uvicorn is
-pinned, because this rests on how it cuts its work:
+an endpoint, over HTTP/1.1, with a Content-Length within the limit, a good API key where one is needed, and no Expect.
+Every other, and all that is no request, stays uvicorn's; `HOT_PATH=off` leaves it everything. uvicorn is pinned,
+because this rests on how it cuts its work:
 https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_impl.py
 """
 
@@ -20,17 +20,17 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from model_service.access_log import AccessLog, choose_request_id
 from model_service.endpoints import Endpoint, answer_headers
 from model_service.errors import RequestRefused, as_refused
-from model_service.patience import PatientProtocol
+from model_service.patience import PatientProtocol, limits
 from model_service.scheduling.job import Job
 from model_service.serving import Serving
 
-SPECIAL = frozenset((b"expect", b"upgrade", b"transfer-encoding"))
+SPECIAL = frozenset((b"expect", b"transfer-encoding"))
 NOBODY_WAITS = Event()  # uvicorn sets it to wake the application of a cycle; a hot one has none
 
 
 def hot_protocol(serving: Serving, log: AccessLog) -> type[PatientProtocol]:
     """The protocol class for uvicorn's configuration, which makes an object of it for each connection."""
-    bound = {"serving": serving, "log": log, "read_timeout_s": serving.settings.read_timeout_s}
+    bound = {"serving": serving, "log": log, **limits(serving.settings)}
     return type("BoundHotProtocol", (HotProtocol,), bound)
 
 
@@ -41,10 +41,10 @@ class HotProtocol(PatientProtocol):
     log: AccessLog
     turn: HotCycle | None = None  # the hot request that is being answered
 
-    def on_headers_complete(self) -> None:
+    def on_head(self) -> None:
         endpoint, headers = self._hot_endpoint()
         if endpoint is None:
-            super().on_headers_complete()
+            super().on_head()
             return
         cycle = HotCycle(self, endpoint, headers)
         previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class HotProtocol(PatientProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        # A request to upgrade has no cycle of its own; that of the request before it is complete.
+        # An offer of another protocol has no cycle of its own, and that of the request before it is complete.
         is_hot = isinstance(self.cycle, HotCycle) and self.cycle.more_body
         super().on_message_complete()
         if is_hot:

@@ -82,7 +82,7 @@ async def run(settings: Settings) -> None:
     serving = Serving(settings)
     sockets = [_listen(settings.bind_host, settings.port), _listen(settings.bind_host, settings.admin_port)]
     log = AccessLog(serving)
-    patient = patient_protocol(settings.read_timeout_s)
+    patient = patient_protocol(settings)
     http = hot_protocol(serving, log) if settings.hot_path == "on" else patient
     servers = [
         _server(create_app(serving, log), settings, http, stream_protocol(settings.read_timeout_s)),

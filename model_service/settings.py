@@ -51,6 +51,7 @@ class Settings:
     grpc_port: int = -1
     drain_s: float = 3.0
     shutdown_s: int = 30
+    max_header_bytes: int = 64 * 1024
     max_body_bytes: int = 16 * MIB
     max_rows: int = 4096
     max_images: int = 32
@@ -190,6 +191,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "grpc_port": _number(int, 0, 65535),
     "drain_s": _number(float, 0, 3600),
     "shutdown_s": _number(int, 0, 3600),
+    "max_header_bytes": _number(int, 1024, 2**30),
     "max_body_bytes": _number(int, 1, 2**40),
     "max_rows": _number(int, 1, 2**31),
     "max_images": _number(int, 1, 4096),
