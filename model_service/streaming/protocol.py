@@ -27,10 +27,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     read_timeout_s: float
     heard_at = 0.0
+    early = b""  # what has come before the stream was accepted
     write_stall: TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
+        if self.handshake_initiated and not self.handshake_complete:
+            self.early += data
+            self.transport.pause_reading()
+            return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # What websockets cannot read as a request (say, too many headers) uvicorn would leave without an answer.
@@ -87,6 +92,12 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self.close_sent and self.initial_response is None:
             raise ClientDisconnected
         await super().send(message)
+        if message["type"] == "websocket.accept" and self.early:
+            early, self.early = self.early, b""
+            self.transport.resume_reading()
+            self.data_received(early)
+        # uvicorn does not count a refusal as the end of the handshake, and would complain that it never came.
+        self.handshake_complete |= self.close_sent
 
     def _watch_writing(self, unsent_bytes: int) -> None:
         self.write_stall = self.loop.call_later(self.read_timeout_s, self._abort_if_stalled, unsent_bytes)

@@ -268,6 +268,36 @@ def test_a_connection_may_become_a_stream(launch: Launch, echo_manifest: Path, h
     assert 1 == service.metrics_value("nv_inference_request_success")
 
 
+@pytest.mark.parametrize("hot_path", ["on", "off"])
+def test_messages_may_follow_the_handshake_at_once(launch: Launch, echo_manifest: Path, hot_path: str) -> None:
+    """What a caller sends before it has seen that its stream is accepted is answered after that, in order."""
+    service = launch(echo_manifest, HOT_PATH=hot_path).wait_ready()
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade = f"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n"
+    handshake = f"GET /v2/models/echo/stream HTTP/1.1\r\n{upgrade}".encode()
+    ping = bytes([0x89, 0x81, 0, 0, 0, 0]) + b"p"
+    message = text(np.ones((1, 1), np.float32), "early").encode()
+    frame = bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message
+    with socket.create_connection(("127.0.0.1", service.ports["port"]), timeout=20) as connection:
+        connection.sendall(handshake + ping + frame + frame)
+        received = b""
+        while received.count(b'"early"') < 2:
+            received += connection.recv(65536)
+    answer, _, frames = received.partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert frames.startswith(bytes([0x8A, 1]) + b"p")
+
+
+def test_a_refused_stream_is_no_fault_of_ours(launch: Launch, echo_manifest: Path) -> None:
+    """A stream that is refused before its upgrade has its line in the log, and no other."""
+    service = launch(echo_manifest).wait_ready()
+    assert 404 == refusal(service, "/v2/models/nope/stream")[0]
+    assert 403 == refusal(service, "/v2/models/echo/stream", origin="https://app.example.com")[0]
+    service.wait_until(lambda: [line for line in service.log() if line.get("status") == 403], "logged")
+    assert 0 == service.stop()
+    assert [] == [line for line in service.log() if line["level"] not in ("info", "debug")]
+
+
 def test_the_subprotocol_is_taken_when_it_is_offered(echo: Service) -> None:
     """model-service.v1 is chosen among others; without it none is."""
     with open_stream(echo, "echo", subprotocols=["other", "model-service.v1"]) as stream:
