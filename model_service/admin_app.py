@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from model_service.authorization import RequireKey
 from model_service.control import in_thread
 from model_service.error_answers import add_error_answers
+from model_service.errors import RequestRefused
 from model_service.model import profile
 from model_service.serving import Serving
 
@@ -37,8 +38,7 @@ def create_admin_app(serving: Serving) -> ASGIApp:
         made = await in_thread(partial(profile, path, loaded.row, device=device, runs=runs, directory=directory))
         return Response(made, media_type="application/json")
 
-    if serving.settings.model_control == "explicit":
-        _add_load_and_unload(app, serving)
+    _add_load_and_unload(app, serving)
     return RequireKey(app, serving.api_keys, "admin") if serving.api_keys else app
 
 
@@ -48,14 +48,21 @@ def _add_load_and_unload(app: FastAPI, serving: Serving) -> None:
     https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_model_repository.html
     """
 
+    def refuse_if_not_explicit() -> None:
+        control = serving.settings.model_control
+        if control != "explicit":
+            raise RequestRefused(404, f"MODEL_CONTROL is {control}; to load and unload takes MODEL_CONTROL=explicit")
+
     @app.post("/v2/repository/models/{model}/load")
     async def load(model: str) -> Response:
+        refuse_if_not_explicit()
         serving.refuse_if_loading()
         await serving.control.load(model)
         return Response()
 
     @app.post("/v2/repository/models/{model}/unload")
     async def unload(model: str) -> Response:
+        refuse_if_not_explicit()
         serving.refuse_if_loading()
         await serving.control.unload(model)
         return Response()

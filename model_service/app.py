@@ -24,6 +24,8 @@ from model_service.serving import Serving
 from model_service.statistics import configuration, statistics
 from model_service.streaming.route import add_stream
 
+PROBES = ["GET", "HEAD"]
+
 
 def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     """The application on PORT."""
@@ -45,17 +47,21 @@ def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
 
 
 def _add_health(app: FastAPI, serving: Serving) -> None:
-    @app.get("/v2/health/live")
+    @app.api_route("/v2/health/live", methods=PROBES)
     async def live() -> Response:
         """True while the model loads: a container that loads must not be replaced."""
         return JSONResponse({"live": True})
 
-    @app.get("/v2/health/ready")
+    @app.api_route("/v2/health/ready", methods=PROBES)
     async def ready() -> Response:
         """The specification prints "live" in this body, KServe's client reads "ready": both are here."""
         if serving.is_ready:
             return JSONResponse({"live": True, "ready": True})
         return JSONResponse({"live": True, "ready": False, "error": serving.not_ready_reason}, 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        raise RequestRefused(404, "metrics are on ADMIN_PORT, not here")
 
 
 def _add_metadata(app: FastAPI, serving: Serving) -> None:
@@ -74,8 +80,8 @@ def _add_metadata(app: FastAPI, serving: Serving) -> None:
         model = _asked_for(request, serving).model
         return JSONResponse(protocol.model_metadata(model, serving.models.versions(model.name)))
 
-    @app.get("/v2/models/{model}/ready")
-    @app.get("/v2/models/{model}/versions/{version}/ready")
+    @app.api_route("/v2/models/{model}/ready", methods=PROBES)
+    @app.api_route("/v2/models/{model}/versions/{version}/ready", methods=PROBES)
     async def model_ready(request: Request) -> Response:
         name = _asked_for(request, serving).model.name
         if serving.is_ready:

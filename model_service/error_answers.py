@@ -37,7 +37,8 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _error(422, "; ".join(str(fault["msg"]) for fault in error.errors()))
+        faults = (f"{fault['loc'][-1]}={fault['input']!r}: {fault['msg']}" for fault in error.errors())
+        return _error(400, "; ".join(faults))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

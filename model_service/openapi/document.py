@@ -23,8 +23,8 @@ from model_service.tensors import BY_NAME
 DESCRIPTION = """The [Open Inference Protocol](https://github.com/kserve/open-inference-protocol), version 2, and
 `/predict` for callers who know their model and not the protocol. Bodies may be compressed (`Content-Encoding: gzip` or
 `deflate`), answers are where `Accept-Encoding` asks for it. Every error is `{"error": "..."}`; besides those that stand
-at each operation, 404 for a path that is not listed here, 405 with `Allow` for a method that is not, and 431 for headers
-that are too large.
+at each operation, 404 for a path that is not listed here, 405 with `Allow` for a method that is not, and 431 for
+headers that are too large.
 
 `GET /v2/models/{model}/stream` is a WebSocket, for which this document has no form: each message is a body of `/infer`,
 as text in JSON, or binary as a little-endian uint32 with the length of the JSON, the JSON, and the tensors behind it.

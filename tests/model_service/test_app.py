@@ -25,7 +25,7 @@ ROW = [0.0] * 64
     [
         ("GET", "/", None, {}, 404, "no such path: /"),
         ("GET", "/v2/health/live/", None, {}, 404, "no such path"),
-        ("GET", "/metrics", None, {}, 404, "no such path"),
+        ("GET", "/metrics", None, {}, 404, "metrics are on ADMIN_PORT"),
         ("GET", "/predict", None, {}, 405, "GET is not allowed here"),
         ("DELETE", "/v2/models/digits", None, {}, 405, "DELETE is not allowed here"),
         ("POST", "/predict", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
@@ -59,6 +59,13 @@ def test_every_answer_names_the_release(digits: Service, path: str) -> None:
     assert (200, "r1") == (reply.status, reply.headers["x-onnxship-release"])
 
 
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/digits/ready"])
+def test_probes_may_ask_for_the_head_alone(digits: Service, path: str) -> None:
+    """HEAD is answered as GET is, without the body."""
+    reply = digits.request("HEAD", path)
+    assert (200, b"", str(len(digits.get(path).body))) == (reply.status, reply.body, reply.headers["content-length"])
+
+
 def test_validation_errors_have_the_same_form() -> None:
     """A route with typed parameters, and one that raises, answer in the same form as all others."""
     app = FastAPI()
@@ -74,7 +81,8 @@ def test_validation_errors_have_the_same_form() -> None:
             return await client.get(path)
 
     invalid, broken = asyncio.run(get("/typed?number=x")), asyncio.run(get("/typed?number=0"))
-    assert (422, ["error"]) == (invalid.status_code, list(invalid.json()))
+    assert (400, ["error"]) == (invalid.status_code, list(invalid.json()))
+    assert "number='x': Input should be a valid integer" in invalid.json()["error"]
     assert (500, ["error"]) == (broken.status_code, list(broken.json()))
     assert "ZeroDivisionError" not in broken.text
 
@@ -281,5 +289,7 @@ def test_profiles_a_model(digits: Service) -> None:
     assert any(event.get("cat") == "Node" for event in reply.json)
     assert [] == list(digits.log_path.parent.rglob("profile*"))
     assert 404 == send(digits.ports["admin_port"], "POST", "/v2/models/other/profile").status
-    assert 422 == send(digits.ports["admin_port"], "POST", "/v2/models/digits/profile?runs=0").status
+    for runs in ("0", "abc"):
+        reply = send(digits.ports["admin_port"], "POST", f"/v2/models/digits/profile?runs={runs}")
+        assert (400, True) == (reply.status, reply.json["error"].startswith(f"runs='{runs}': "))
     assert 404 == digits.post("/v2/models/digits/profile", {}).status

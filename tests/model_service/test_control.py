@@ -206,10 +206,12 @@ def test_a_failed_load_says_why(explicit: Service, repository: Path) -> None:
 
 
 def test_nothing_can_be_unloaded_by_default(digits: Service) -> None:
-    """With default settings the repository API does not exist, on the served port nor on the admin port."""
+    """With default settings the admin port says what it takes to load and unload; the served port has no such path."""
+    words = "MODEL_CONTROL is none; to load and unload takes MODEL_CONTROL=explicit"
     for path in ("models/digits/unload", "models/digits/load"):
         assert 404 == digits.post(f"/v2/repository/{path}", {}).status
-        assert 404 == admin(digits, path).status
+        reply = admin(digits, path)
+        assert (404, words) == (reply.status, reply.json["error"])
     assert 404 == digits.post("/v2/repository/index", {}).status
 
 

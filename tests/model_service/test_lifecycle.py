@@ -40,6 +40,8 @@ def test_lives_before_it_is_ready(launch: Launch, manifest: Path, tmp_path: Path
     assert service.get("/v2/health/live").status == 200
     for reply in (service.get("/v2/health/ready"), service.get("/v2/models/tiny"), service.post("/predict", BODY)):
         assert (503, "the model is still loading") == (reply.status, reply.json["error"])
+    head = service.request("HEAD", "/v2/health/ready")
+    assert (503, b"") == (head.status, head.body)
     assert service.get("/openapi.json").status == 200
     (tmp_path / "go").touch()
     service.wait_ready()
