@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from model_service.errors import StartRefused
+from model_service.errors import RequestRefused, StartRefused
 from model_service.settings import Settings
 
 Scope = Literal["infer", "admin"]
@@ -72,15 +72,32 @@ class ApiKeys:
             return
         if before != self._entries:
             logger.info("API keys changed: %s", ", ".join(sorted(entry.id for entry in self._entries.values())))
+            self.warn_if_none()
+
+    def warn_if_none(self) -> None:
+        """A document without a key is a good one, but seldom meant."""
+        if not self._entries:
+            logger.warning("no API key is good now: every request is refused but health probes")
 
     def holder(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
         """The id of the key in `headers`, if there is one that is good for `scope`."""
-        key = headers.get(b"x-api-key") or _bearer(headers)
-        if key is None:
-            return None
-        # Found by its hash: how long that takes says nothing of the key.
-        entry = self._entries.get(hashlib.sha256(key.strip()).digest())
+        entry = self._entry(headers)
         return entry.id if entry and scope in entry.scopes else None
+
+    def require(self, headers: Mapping[bytes, bytes], scope: Scope, *, where: str) -> None:
+        """Raises RequestRefused: 401 without a good key, with words that say `where` it stands, and 403 with one of
+        another scope."""
+        entry = self._entry(headers)
+        if entry is None:
+            raise RequestRefused(401, f"a good API key is needed, {where}")
+        if scope not in entry.scopes:
+            has = " and ".join(f"`{name}`" for name in entry.scopes) or "none"
+            raise RequestRefused(403, f"an API key of scope `{scope}` is needed; that of `{entry.id}` has {has}")
+
+    def _entry(self, headers: Mapping[bytes, bytes]) -> Entry | None:
+        key = headers.get(b"x-api-key") or _bearer(headers)
+        # Found by its hash: how long that takes says nothing of the key.
+        return None if key is None else self._entries.get(hashlib.sha256(key.strip()).digest())
 
 
 def _bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
@@ -101,6 +118,7 @@ def open_api_keys(settings: Settings) -> ApiKeys | None:
     else:
         return None
     keys.load()
+    keys.warn_if_none()
     return keys
 
 

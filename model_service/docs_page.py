@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, Response
 
 ASSETS = Path(str(files("fastapi_offline"))) / "static"  # the package that brings them; nothing else of it is used
 SCRIPT, STYLE = "swagger-ui-bundle.js", "swagger-ui.css"
+PAGE_PATHS = frozenset({"/docs", f"/docs/{SCRIPT}", f"/docs/{STYLE}", "/openapi.json"})  # what the browser loads
 
 
 def add_docs_page(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ import grpc
 from grpc import StatusCode
 
 from model_service.access_log import HEALTH_PATHS, AccessLog, choose_request_id
-from model_service.errors import RequestRefused, StartRefused, as_refused
+from model_service.errors import StartRefused, as_refused
 from model_service.oip_grpc.exchange import CALLS, Exchange
 from model_service.oip_grpc.messages import SERVICE
 from model_service.serving import Serving
@@ -27,6 +27,7 @@ from model_service.serving import Serving
 CODES = {
     400: StatusCode.INVALID_ARGUMENT,
     401: StatusCode.UNAUTHENTICATED,
+    403: StatusCode.PERMISSION_DENIED,
     404: StatusCode.NOT_FOUND,
     413: StatusCode.RESOURCE_EXHAUSTED,
     500: StatusCode.INTERNAL,
@@ -109,9 +110,8 @@ class GrpcServer:
 
     def _require_key(self, path: str, headers: dict[bytes, bytes]) -> None:
         keys = self._serving.api_keys
-        if keys and path not in HEALTH_PATHS and not keys.holder(headers, "infer"):
-            words = "a good API key is needed, in the metadata `authorization: Bearer KEY` or `x-api-key: KEY`"
-            raise RequestRefused(401, words)
+        if keys and path not in HEALTH_PATHS:
+            keys.require(headers, "infer", where="in the metadata `authorization: Bearer KEY` or `x-api-key: KEY`")
 
     def _metadata(self, request_id: str, retry_after_s: int | None = None) -> tuple[tuple[str, str], ...]:
         metadata = (("x-request-id", request_id), ("x-onnxship-release", self._serving.settings.release_id))

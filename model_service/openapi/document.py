@@ -177,5 +177,6 @@ def _with_keys(document: dict[str, Any]) -> dict[str, Any]:
             if path.startswith("/v2/health/"):
                 described["security"] = []
             else:
-                described["responses"]["401"] = {"$ref": "#/components/responses/401"}
+                refused = {status: {"$ref": f"#/components/responses/{status}"} for status in ("401", "403")}
+                described["responses"] |= refused
     return document

@@ -22,6 +22,7 @@ ERROR_SCHEMA: Schema = {"type": "object", "required": ["error"], "properties": {
 WHY = {
     "400": "The request cannot be answered; the body names what is wrong with it",
     "401": "A good API key is missing",
+    "403": "The API key is good, but not of the scope `infer`",
     "404": "There is no such model or version",
     "413": "The body is too large, as it came or decompressed",
     "415": "The Content-Encoding, or the kind of image, is not one of those that are taken",

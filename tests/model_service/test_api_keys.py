@@ -1,5 +1,6 @@
 """API keys over real HTTP: who is let in, who is not, and how keys change while the service runs."""
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -31,7 +32,12 @@ def keys_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def guarded(launch: Launch, tmp_path_factory: pytest.TempPathFactory, keys_path: Path, hot_path: str) -> Service:
-    write_keys(keys_path, entry("app", "k-app", "infer"), entry("ops", "k-ops", "infer", "admin"))
+    write_keys(
+        keys_path,
+        entry("app", "k-app", "infer"),
+        entry("ops", "k-ops", "infer", "admin"),
+        entry("root", "k-root", "admin"),
+    )
     manifest = write_manifest(tmp_path_factory.mktemp("guarded"), addition())
     environment = {"API_KEYS_FILE": str(keys_path), "API_KEYS_RELOAD_S": "0.1", "HOT_PATH": hot_path}
     return launch(manifest, **environment).wait_ready()
@@ -65,12 +71,41 @@ def test_health_needs_no_key(guarded: Service) -> None:
     assert {401} == {guarded.get(path).status for path in ("/v2", "/docs", "/openapi.json", "/v2/models/tiny")}
 
 
+def test_a_browser_may_look_at_the_documentation(guarded: Service) -> None:
+    """It is asked for a name and a password, which is the key; where requests cost something that is not enough."""
+
+    def basic(key: str) -> dict[str, str]:
+        return {"Authorization": "Basic " + base64.b64encode(f"anybody:{key}".encode()).decode()}
+
+    pages = ("/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/openapi.json")
+    for path in pages:
+        assert guarded.get(path).headers["www-authenticate"].startswith("Basic realm=")
+        assert 200 == guarded.request("GET", path, None, basic("k-app")).status
+        assert 200 == guarded.request("GET", path, None, {"X-Api-Key": "k-app"}).status
+        refused = (basic("wrong"), {"Authorization": "Basic k-app"}, {"Authorization": "Basic !"})
+        assert {401} == {guarded.request("GET", path, None, headers).status for headers in refused}
+    assert 401 == guarded.post("/predict", BODY, basic("k-app")).status
+    assert 401 == guarded.request("GET", "/v2/models/tiny", None, basic("k-app")).status
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/tiny/infer"])
+def test_a_key_of_another_scope_is_told_which_it_takes(guarded: Service, path: str) -> None:
+    """403 and not 401: the key is known, but not for this."""
+    reply = guarded.post(path, BODY, {"X-Api-Key": "k-root"})
+    words = "an API key of scope `infer` is needed; that of `root` has `admin`"
+    assert (403, {"error": words}) == (reply.status, reply.json)
+    assert "www-authenticate" not in reply.headers
+
+
 def test_the_admin_port_wants_an_admin(guarded: Service) -> None:
     """/metrics is open on the port that nothing exposes; anything else there needs a key of scope admin."""
     port = guarded.ports["admin_port"]
     assert 200 == send(port, "GET", "/metrics").status
-    assert 401 == send(port, "POST", "/v2/repository/index", b"", {"X-Api-Key": "k-app"}).status
-    assert 401 != send(port, "POST", "/v2/repository/index", b"", {"X-Api-Key": "k-ops"}).status
+    assert 401 == send(port, "POST", "/v2/repository/index", b"").status
+    reply = send(port, "POST", "/v2/repository/index", b"", {"X-Api-Key": "k-app"})
+    words = "an API key of scope `admin` is needed; that of `app` has `infer`"
+    assert (403, {"error": words}) == (reply.status, reply.json)
+    assert 200 == send(port, "POST", "/v2/repository/index", b"", {"X-Api-Key": "k-ops"}).status
 
 
 def test_keys_change_without_a_restart(guarded: Service, keys_path: Path) -> None:
@@ -109,6 +144,24 @@ def test_a_service_without_its_keys_does_not_start(launch: Launch, tmp_path: Pat
     service = launch(write_manifest(tmp_path, addition()), API_KEYS_FILE=str(tmp_path / "missing"))
     assert 1 == service.process.wait(30)
     assert "the API keys cannot be read" in service.log()[-1]["message"]
+
+
+def test_no_key_at_all_is_warned_of(launch: Launch, tmp_path: Path) -> None:
+    """A document without a key shuts everybody out, which the log says, at the start and when it becomes so."""
+    path = tmp_path / "keys.json"
+    write_keys(path)
+    environment = {"API_KEYS_FILE": str(path), "API_KEYS_RELOAD_S": "0.1"}
+    service = launch(write_manifest(tmp_path / "m", addition()), **environment).wait_ready()
+
+    def warnings() -> int:
+        return sum(line["message"].startswith("no API key is good now") for line in service.log())
+
+    assert (1, 401) == (warnings(), service.post("/predict", BODY, {"X-Api-Key": "k"}).status)
+    write_keys(path, entry("app", "k", "infer"))
+    service.wait_until(lambda: service.post("/predict", BODY, {"X-Api-Key": "k"}).status == 200, "taken")
+    write_keys(path)
+    service.wait_until(lambda: warnings() == 2, "warned")
+    assert 0 == service.stop()
 
 
 def test_makes_a_key() -> None:

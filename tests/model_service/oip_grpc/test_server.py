@@ -171,9 +171,13 @@ def peak_memory_bytes(service: Service) -> int:
 
 
 def test_asks_for_a_key(launch: Launch, connect: Connect, manifest: Path, tmp_path: Path) -> None:
-    """With API keys every call needs one but those of health probes."""
-    entry = {"id": "app", "sha256": hashlib.sha256(b"k-app").hexdigest(), "scopes": ["infer"]}
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": [entry]}))
+    """With API keys every call needs one, of scope infer, but those of health probes."""
+    keys = {"app": "infer", "ops": "admin"}
+    entries = [
+        {"id": name, "sha256": hashlib.sha256(f"k-{name}".encode()).hexdigest(), "scopes": [scope]}
+        for name, scope in keys.items()
+    ]
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": entries}))
     client = connect(launch(manifest, GRPC_PORT="0", API_KEYS_FILE=str(tmp_path / "keys.json")).wait_ready())
     assert client.call("ServerLive", protocol.ServerLiveRequest()).live
     assert client.is_ready()
@@ -181,6 +185,8 @@ def test_asks_for_a_key(launch: Launch, connect: Connect, manifest: Path, tmp_pa
         for name in ("ModelInfer", "ModelMetadata", "ModelReady", "ServerMetadata"):
             refusal = client.refusal(name, getattr(protocol, f"{name}Request")(), metadata=metadata)
             assert (StatusCode.UNAUTHENTICATED, True) == (refusal.code, "a good API key" in refusal.words)
+    refusal = client.refusal("ModelInfer", raw_sum(), metadata=[("x-api-key", "k-ops")])
+    assert (StatusCode.PERMISSION_DENIED, True) == (refusal.code, "scope `infer`" in refusal.words)
     for key in (("authorization", "Bearer k-app"), ("x-api-key", "k-app")):
         assert 1 == len(client.call("ModelInfer", raw_sum(), metadata=[key]).raw_output_contents)
 
