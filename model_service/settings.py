@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,6 +80,9 @@ class Settings:
     log_level: str = "info"
 
 
+DEFAULTS = {field.name: field.default for field in fields(Settings)}
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises StartRefused with every fault of it, each with its variable's name."""
     values: dict[str, Any] = {}
@@ -92,11 +96,22 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             faults.append(f"{field.upper()}={text!r} {error}")
     faults += _missing(values, faults)
+    faults += _same_ports(values)
     if {"api_keys_file", "api_keys_secret_arn"} <= values.keys():
         faults.append("API_KEYS_FILE and API_KEYS_SECRET_ARN are both given; name one")
     if faults:
         raise StartRefused("the environment cannot be used: " + "; ".join(faults))
     return Settings(**values)
+
+
+def _same_ports(values: Mapping[str, Any]) -> list[str]:
+    """Ports that are one, whether given or by default; 0 is a free one each time, and -1 none."""
+    ports = {name: values.get(name, DEFAULTS[name]) for name in ("port", "admin_port", "grpc_port")}
+    return [
+        f"{one.upper()} and {other.upper()} are both {ports[one]}; each needs a port of its own"
+        for one, other in combinations(ports, 2)
+        if ports[one] == ports[other] > 0
+    ]
 
 
 def _missing(values: Mapping[str, Any], faults: list[str]) -> list[str]:

@@ -85,6 +85,8 @@ def serve(run: Run, port: int, admin_port: int) -> None:
     Example: onnxship serve --port 8080
     """
     need("fastapi", "onnxship[serve]")
+    if port == admin_port:
+        raise UsageError(f"--port and --admin-port are both {port}.", "give each a port of its own")
     context = _working_directory(run)
     for number in (port, admin_port):
         _need_free(number)

@@ -49,3 +49,19 @@ def test_takes_s3_only_pinned(pin: str) -> None:
     environ = {name: value for name, value in PINNED.items() if name != pin}
     with pytest.raises(StartRefused, match=f"{pin} is missing"):
         read_settings(environ)
+
+
+@pytest.mark.parametrize(
+    ("ports", "words"),
+    [
+        ({"PORT": "9000", "ADMIN_PORT": "9000"}, "PORT and ADMIN_PORT are both 9000"),
+        ({"PORT": "8081"}, "PORT and ADMIN_PORT are both 8081"),
+        ({"GRPC_PORT": "8080"}, "PORT and GRPC_PORT are both 8080"),
+        ({"ADMIN_PORT": "8001", "GRPC_PORT": "8001"}, "ADMIN_PORT and GRPC_PORT are both 8001"),
+    ],
+)
+def test_wants_a_port_for_each(ports: dict[str, str], words: str) -> None:
+    """Two servers on one port are a contradiction, also where one of them is the default; free ports are none."""
+    with pytest.raises(StartRefused, match=words):
+        read_settings({**PINNED, **ports})
+    assert 0 == read_settings({**PINNED, "PORT": "0", "ADMIN_PORT": "0", "GRPC_PORT": "0"}).port

@@ -146,6 +146,18 @@ def test_a_number_that_is_no_port_is_refused(project: Path, option: str, port: s
     assert "1<=x<=65535" in answer.output
 
 
+@pytest.mark.parametrize("ports", [["--port", "8081"], ["--port", "9000", "--admin-port", "9000"]])
+def test_one_port_for_both_is_refused(project: Path, ports: list[str]) -> None:
+    """Exit code 2 and both options, also where one of them is the default."""
+    command = [sys.executable, "-m", "pipeline", "serve", *ports]
+    ended = subprocess.run(
+        command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+
+    assert 2 == ended.returncode
+    assert f"--port and --admin-port are both {ports[1]}." in ended.stderr
+
+
 def test_a_faulty_service_py_is_refused_before_the_server_starts(project: Path) -> None:
     """As `onnxship build` would refuse it."""
     (project / "service.py").write_text("def postproces(outputs): ...\n")
