@@ -16,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from model_service.settings import Settings
 
 HEAD_TOO_LARGE = 431
-LINGER_S = 2.0  # for a caller that still sends: one that is hung up on would not see its answer
+# For a caller that still sends: one that is hung up on would not see its answer.
+LINGER_S, LINGER_BYTES = 2.0, 2**20
 
 
 def patient_protocol(settings: Settings) -> type[PatientProtocol]:
@@ -49,6 +50,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
+            self._discard(len(data))
             return
         self._unset_keepalive_if_required()
         self.chunk_bytes = len(data)
@@ -104,8 +106,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         """Only for what can become a WebSocket; whatever else asks for it is an ordinary request."""
-        is_idle = self.cycle is None or self.cycle.response_complete
-        return is_idle and self.parser.get_method() == b"GET" and super()._should_upgrade()
+        return self._is_idle() and self.parser.get_method() == b"GET" and super()._should_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -163,7 +164,7 @@ class PatientProtocol(HttpToolsProtocol):
     def _refuse_head(self) -> None:
         self.is_refused = True
         self.logger.warning("a request was refused: its headers are larger than %d bytes", self.max_header_bytes)
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
             self.transport.write(self._head_too_large())
             self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.close)
@@ -171,6 +172,16 @@ class PatientProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:  # the connection closes behind the answers that are due
             self.cycle.keep_alive = False
+
+    def _discard(self, size_bytes: int) -> None:
+        """Bytes that come behind a head that was refused."""
+        self.head_bytes += size_bytes
+        if self._is_idle() and self.head_bytes > self.max_header_bytes + LINGER_BYTES:
+            self.transport.abort()
+
+    def _is_idle(self) -> bool:
+        """Whether no answer is due."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _head_too_large(self) -> bytes:
         body = orjson.dumps({"error": f"the request line and headers are larger than {self.max_header_bytes} bytes"})
