@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "model_service": {
         "PIL",
         "fastapi",
+        "httptools",
         "model_service",
         "msgspec",
         "numpy",
