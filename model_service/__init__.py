@@ -9,3 +9,7 @@ import os
 # ONNX Runtime tells Microsoft of every session: the model's name, hashes, times. It reads this when imported.
 # https://github.com/microsoft/onnxruntime/pull/27379
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+class BadRequest(Exception):
+    """Raised by service.py: the caller is answered 400 with this text, `raise BadRequest("age must be positive")`."""

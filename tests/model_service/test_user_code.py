@@ -28,6 +28,8 @@ def postprocess(outputs):
     return {"total": outputs["sum"].sum(), "sum": outputs["sum"], "name": NAMES[0], "model": "mine"}
 """
 
+GOOD = b'{"input": {"a": [1, 2], "b": [3, 4]}}'
+
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
@@ -84,6 +86,52 @@ def test_tells_the_caller_only_what_kind_of_fault(launch: Launch, manifest: Path
     assert service.get("/v2/health/ready").status == 200
 
 
+@pytest.mark.parametrize(
+    ("code", "body", "error"),
+    [
+        (
+            "def preprocess(request, content_type): raise BadRequest('age must be positive')",
+            b"-1",
+            "age must be positive",
+        ),
+        ("def preprocess(request, content_type): raise BadRequest", b"-1", "the request cannot be answered"),
+        ("def postprocess(outputs): raise BadRequest('no face found')", GOOD, "no face found"),
+        (
+            "def preprocess(request, content_type): json.loads(request)",
+            b'{"age": ',
+            "the body cannot be read: Expecting value: line 1 column 9 (char 8)",
+        ),
+        (
+            "def preprocess(request, content_type): json.loads(request)",
+            b"",
+            "the body cannot be read: Expecting value: line 1 column 1 (char 0)",
+        ),
+        (
+            "def preprocess(request, content_type): request.split(b';')[1].decode()",
+            b"1;\xff",
+            "the body cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        ),
+    ],
+)
+def test_tells_the_caller_what_was_wrong_with_the_request(
+    launch: Launch, manifest: Path, code: str, body: bytes, error: str
+) -> None:
+    """BadRequest is a 400 with its text, and so is a body that preprocess cannot decode: neither is an error's line."""
+    service = launch(manifest, code=f"import json\nfrom model_service import BadRequest\n{code}").wait_ready()
+    reply = service.post("/predict", body)
+    assert (400, {"error": error}) == (reply.status, reply.json)
+    assert [] == [line for line in service.log() if line["level"] == "error"]
+
+
+@pytest.mark.parametrize("document", ["b'not the body'", "b''"])
+def test_a_document_of_service_py_s_own_is_its_own_fault(launch: Launch, manifest: Path, document: str) -> None:
+    """What preprocess cannot decode and is no part of the body is a 500, with JSON's message in the log alone."""
+    code = f"import json\ndef preprocess(request, content_type): json.loads({document})"
+    service = launch(manifest, code=code).wait_ready()
+    reply = service.post("/predict", GOOD)
+    assert (500, {"error": "service.py preprocess failed: JSONDecodeError"}) == (reply.status, reply.json)
+
+
 def test_keeps_the_stack_for_the_log(launch: Launch, manifest: Path) -> None:
     """The log has the stack of the user's exception, with its message, which the caller never sees."""
     service = launch(manifest, code="def postprocess(outputs): raise RuntimeError('a secret')").wait_ready()
@@ -110,6 +158,13 @@ def test_warns_of_a_function_that_is_almost_a_hook(launch: Launch, manifest: Pat
         ("import sys\ndef startup(): sys.exit()", "service.py startup failed: SystemExit"),
         ("raise SystemExit(2)", "service.py cannot be imported: SystemExit: 2"),
         ("preprocess = 7", "service.py: `preprocess` is not a function"),
+        (
+            "def preprocess(request): return {}",
+            "service.py: `preprocess` cannot be called as preprocess(request, content_type): too many positional",
+        ),
+        ("def startup(path): pass", "service.py: `startup` cannot be called as startup(): missing a required argument"),
+        ("async def postprocess(outputs): return {}", "service.py: `postprocess` is async; it is called in a thread"),
+        ("def startup(): yield", "service.py: `startup` is a generator; it is called in a thread, as startup()"),
         ("x = 7", "service.py defines none of startup, preprocess, postprocess"),
         ("def postproces(outputs): return {}", "postprocess; `postproces` is not called: did you mean `postprocess`?"),
     ],
