@@ -37,7 +37,8 @@ class Endpoint:
         work: Work
         has_images = False
         if self.kind == "infer":
-            work = InferWork(served.model, content, headers.get(JSON_LENGTH), settings.max_rows)
+            length = headers.get(JSON_LENGTH)
+            work = InferWork(served.model, content, length, settings.max_rows, served.labels_of)
         else:
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             loaded, has_images = served.loaded, carries_images(content_type)

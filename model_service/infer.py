@@ -16,12 +16,14 @@ import orjson
 
 from model_service.binary_tensors import from_bytes, to_bytes
 from model_service.body import Body
+from model_service.classification import CLASSIFIED, LabelsOf, check_classification, classify
 from model_service.errors import RequestRefused
 from model_service.model import Model
 from model_service.protocol import NO_DATA, InferenceRequest, RequestInput, decode_json
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import (
     Array,
+    Datatype,
     TensorSpec,
     check_names,
     check_shape,
@@ -37,13 +39,15 @@ BINARY_TYPE = b"application/octet-stream"
 class InferWork:
     """An inference request to `model`. `json_length` is the header that tells where its JSON ends, if there is one."""
 
-    __slots__ = ("_body", "_json_length", "_max_rows", "_model", "_request")
+    __slots__ = ("_body", "_classes", "_json_length", "_labels_of", "_max_rows", "_model", "_request")
 
-    def __init__(self, model: Model, body: Body, json_length: bytes | None, max_rows: int) -> None:
+    def __init__(self, model: Model, body: Body, json_length: bytes | None, max_rows: int, labels_of: LabelsOf) -> None:
         self._model = model
         self._body = body
         self._json_length = json_length
         self._max_rows = max_rows
+        self._labels_of = labels_of
+        self._classes: dict[str, int] = {}
         self._request: InferenceRequest | None = None
 
     def read(self) -> Inputs:
@@ -61,9 +65,14 @@ class InferWork:
             raise RequestRefused(400, "an input is given twice")
         if given.keys() != model.inputs_by_name.keys():
             check_names(given, model.inputs)
+        names = _output_names(request, model)
+        if request.outputs:
+            self._classes = request.classes
+            for name in self._classes:
+                check_classification(model.outputs_by_name[name])
         read = _read_tensors(request.inputs, model, tail, self._max_rows)
         arrays = {spec.name: read[spec.name] for spec in model.inputs}
-        return Inputs(arrays, model.count_rows(arrays), _output_names(request, model), request.timeout_s)
+        return Inputs(arrays, model.count_rows(arrays), names, request.timeout_s)
 
     @property
     def request_id(self) -> str | None:
@@ -79,17 +88,17 @@ class InferWork:
             response["id"] = request.id
         tensors, tail = [], []
         for name in names:
-            spec = model.outputs_by_name[name]
-            tensor = _describe(spec, outputs[name])
+            datatype, array = self._chosen(model.outputs_by_name[name], outputs[name])
+            tensor: dict[str, Any] = {"name": name, "datatype": datatype.name, "shape": array.shape}
             if request is None or request.wants_binary(name):
-                data = to_bytes(outputs[name])
+                data = to_bytes(array)
                 tensor["parameters"] = {"binary_data_size": len(data)}
                 tail.append(data)
-            elif spec.datatype.json_type is None:
-                words = f"JSON has no form for {spec.datatype.name}; ask for binary tensor data"
+            elif datatype.json_type is None:
+                words = f"JSON has no form for {datatype.name}; ask for binary tensor data"
                 raise RequestRefused(400, f"output `{name}`: {words}")
             else:
-                tensor["data"] = to_json(outputs[name])
+                tensor["data"] = to_json(array)
             tensors.append(tensor)
         response["outputs"] = tensors
         json = orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -97,6 +106,12 @@ class InferWork:
         if not any(map(len, tail)):
             return Answer(json)
         return Answer(b"".join((json, *tail)), BINARY_TYPE, len(json))
+
+    def _chosen(self, spec: TensorSpec, array: Array) -> tuple[Datatype, Array]:
+        """The output as it is, or its classes."""
+        if spec.name not in self._classes:
+            return spec.datatype, array
+        return CLASSIFIED, classify(array, spec, self._classes[spec.name], self._labels_of.get(spec.name, ()))
 
     def _read_raw(self, content: bytes) -> Inputs:
         """A raw binary request: no JSON, one input of one row, at most one further variable dimension."""
@@ -179,10 +194,6 @@ def asked_outputs(names: Sequence[str], model: Model) -> tuple[str, ...]:
 
 def _output_names(request: InferenceRequest | None, model: Model) -> tuple[str, ...]:
     return asked_outputs([output.name for output in request.outputs or ()] if request else (), model)
-
-
-def _describe(spec: TensorSpec, array: Array) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype.name, "shape": array.shape}
 
 
 def _raw_shape(spec: TensorSpec, body_bytes: int) -> list[int]:

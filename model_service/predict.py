@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from model_service.body import Body
 from model_service.classes import MAX_TOP_K, Classes, check_classes, read_top_k, to_probabilities, top_k
+from model_service.classification import LabelsOf
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
 from model_service.images.reading import ImageLimits, carries_images, read_images
 from model_service.images.recipe import ImageInput
@@ -66,6 +67,11 @@ class Roles:
     label: str | None
     probabilities: str | None
     classes: Classes = Classes()  # noqa: RUF009 - frozen
+
+    @property
+    def labels_of(self) -> LabelsOf:
+        """The labels of the elements of each output that has any."""
+        return {self.probabilities: self.classes.labels} if self.probabilities else {}
 
 
 def find_roles(names: PredictNames, model: Model, labels: tuple[str, ...] = ()) -> Roles:

@@ -27,8 +27,12 @@ from msgspec import Meta
 from model_service.errors import RequestRefused
 from model_service.model import Model
 
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
-SERVER_METADATA = {"name": "onnxship-model-service", "version": "0.1.0", "extensions": EXTENSIONS}
+SERVER = {"name": "onnxship-model-service", "version": "0.1.0"}
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
+SERVER_METADATA = {**SERVER, "extensions": EXTENSIONS}
+# What would change the answer and is not done here must not be ignored.
+NO_SHARED_MEMORY = "shared_memory_region is not supported: send the data with the request"
+NO_SEQUENCES = "sequence_id is not supported: each request stands for itself"
 NO_DATA = msgspec.Raw()
 US_PER_S = 1_000_000
 
@@ -39,6 +43,10 @@ class InputParameters(msgspec.Struct, frozen=True):
     """Parameters of an input; `binary_data_size` says that its data stands behind the JSON."""
 
     binary_data_size: Annotated[int, Meta(ge=0)] | None = None
+    shared_memory_region: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_shared_memory(self.shared_memory_region)
 
 
 class RequestInput(msgspec.Struct, frozen=True):
@@ -57,9 +65,14 @@ class RequestInput(msgspec.Struct, frozen=True):
 
 
 class OutputParameters(msgspec.Struct, frozen=True):
-    """Parameters of a requested output."""
+    """Parameters of a requested output; `classification` asks for so many of its highest elements, 0 for none."""
 
     binary_data: bool | None = None
+    classification: Annotated[int, Meta(ge=0)] = 0
+    shared_memory_region: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_shared_memory(self.shared_memory_region)
 
 
 class RequestOutput(msgspec.Struct, frozen=True):
@@ -77,6 +90,11 @@ class RequestParameters(msgspec.Struct, frozen=True):
 
     binary_data_output: bool = False
     timeout: Annotated[int, Meta(ge=0)] = 0
+    sequence_id: int | str = 0
+
+    def __post_init__(self) -> None:
+        if self.sequence_id:
+            raise ValueError(NO_SEQUENCES)
 
 
 NO_PARAMETERS = RequestParameters()
@@ -102,6 +120,15 @@ class InferenceRequest(msgspec.Struct, frozen=True):
                 return output.parameters.binary_data
         return self.parameters.binary_data_output
 
+    @property
+    def classes(self) -> dict[str, int]:
+        """How many classes are asked for of each output; an output itself is not among them."""
+        return {
+            output.name: output.parameters.classification
+            for output in self.outputs or ()
+            if output.parameters and output.parameters.classification
+        }
+
 
 def decode_json(body: bytes | memoryview, kind: type[T]) -> T:
     """`body` as `kind`. Raises RequestRefused(400) with the place of the first fault."""
@@ -122,6 +149,12 @@ def model_metadata(model: Model, versions: list[str]) -> dict[str, Any]:
         "inputs": [spec.describe() for spec in model.inputs],
         "outputs": [spec.describe() for spec in model.outputs],
     }
+
+
+def _refuse_shared_memory(region: str | None) -> None:
+    """Where msgspec calls it, which adds the place."""
+    if region is not None:
+        raise ValueError(NO_SHARED_MEMORY)
 
 
 @lru_cache(maxsize=64)

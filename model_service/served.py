@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model_service.classification import LabelsOf
 from model_service.loading import Loaded
 from model_service.metrics import ModelStats
 from model_service.model import Model
@@ -17,6 +18,11 @@ class Served:
     loaded: Loaded
     scheduler: Scheduler
     stats: ModelStats
+
+    @property
+    def labels_of(self) -> LabelsOf:
+        """The labels of the elements of each output that has any."""
+        return self.loaded.roles.labels_of
 
     @property
     def model(self) -> Model:

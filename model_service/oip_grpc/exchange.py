@@ -14,10 +14,12 @@ from google.protobuf.message import DecodeError
 from model_service.errors import RequestRefused
 from model_service.oip_grpc import messages
 from model_service.oip_grpc.work import ModelInferWork
-from model_service.protocol import SERVER_METADATA, model_metadata
+from model_service.protocol import SERVER, model_metadata
 from model_service.scheduling.job import Answer, Job
 from model_service.served import Served
 from model_service.serving import Serving
+
+EXTENSIONS = ["classification"]
 
 
 class Exchange:
@@ -51,9 +53,9 @@ class Exchange:
         return _bytes(messages.ModelReadyResponse(ready=self._serving.is_ready))
 
     async def server_metadata(self) -> bytes:
-        """Name, version, extensions."""
+        """Name, version, extensions: those of them that there are over gRPC."""
         self._read(messages.ServerMetadataRequest)
-        return _bytes(_filled(messages.ServerMetadataResponse, SERVER_METADATA))
+        return _bytes(messages.ServerMetadataResponse(**SERVER, extensions=EXTENSIONS))
 
     async def model_metadata(self) -> bytes:
         """The model's signature."""
@@ -67,7 +69,7 @@ class Exchange:
         request = self._read(messages.ModelInferRequest)
         self.served = served = self._find(request.model_name, request.model_version)
         settings = self._serving.settings
-        work = ModelInferWork(served.model, request, settings.max_rows)
+        work = ModelInferWork(served.model, request, settings.max_rows, served.labels_of)
         limits_s = (settings.request_timeout_s, self._remaining_s)
         timeout_s = min(limit_s for limit_s in limits_s if limit_s is not None)
         answer = await _answer(served, work, len(self._message), timeout_s)

@@ -6,25 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_service.binary_tensors import from_bytes, to_bytes
+from model_service.classification import CLASSIFIED, LabelsOf, check_classification, classify
 from model_service.errors import RequestRefused
 from model_service.infer import asked_outputs, check_header
 from model_service.model import Model
 from model_service.oip_grpc.contents import FIELDS, fill_contents, from_contents
 from model_service.oip_grpc.messages import ModelInferResponse
-from model_service.protocol import US_PER_S
+from model_service.oip_grpc.parameters import classes_of, refuse_unsupported, timeout_s
 from model_service.scheduling.job import Answer, Inputs
-from model_service.tensors import Array, TensorSpec, check_names, check_symbols
+from model_service.tensors import Array, Datatype, TensorSpec, check_names, check_symbols
 
 
 class ModelInferWork:
     """A ModelInferRequest to `model`."""
 
-    __slots__ = ("_max_rows", "_model", "_request")
+    __slots__ = ("_classes", "_labels_of", "_max_rows", "_model", "_request")
 
-    def __init__(self, model: Model, request: Any, max_rows: int) -> None:
+    def __init__(self, model: Model, request: Any, max_rows: int, labels_of: LabelsOf) -> None:
         self._model = model
         self._request = request
         self._max_rows = max_rows
+        self._labels_of = labels_of
+        self._classes: dict[str, int] = {}
 
     def read(self) -> Inputs:
         """The inputs, checked: names first, then shapes, then elements. Raises RequestRefused(400)."""
@@ -33,13 +36,18 @@ class ModelInferWork:
         if len(names) != len(request.inputs):
             raise RequestRefused(400, "an input is given twice")
         check_names(names, model.inputs)
+        refuse_unsupported(request)
+        output_names = self._output_names()
+        self._classes = classes_of(request)
+        for name in self._classes:
+            check_classification(model.outputs_by_name[name])
         read = self._read_raw() if request.raw_input_contents else self._read_typed()
         if model.shares_symbols:
             sizes: dict[str, int] = {}
             for spec in model.inputs:
                 check_symbols(read[spec.name].shape, spec, sizes)
         arrays = {spec.name: read[spec.name] for spec in model.inputs}
-        return Inputs(arrays, model.count_rows(arrays), self._output_names(), _timeout_s(request))
+        return Inputs(arrays, model.count_rows(arrays), output_names, timeout_s(request))
 
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """The outputs that were asked for, all of them in one form: raw unless the request was typed.
@@ -48,18 +56,24 @@ class ModelInferWork:
         than raw: https://github.com/triton-inference-server/server/issues/2937
         """
         request, model = self._request, self._model
-        specs = [model.outputs_by_name[name] for name in self._output_names()]
+        chosen = [(name, *self._chosen(name, outputs[name])) for name in self._output_names()]
         is_typed = any(item.HasField("contents") for item in request.inputs)
-        is_typed = is_typed and all(spec.datatype.name in FIELDS for spec in specs)
+        is_typed = is_typed and all(datatype.name in FIELDS for _, datatype, _ in chosen)
         response = ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-        for spec in specs:
-            array = outputs[spec.name]
-            tensor = response.outputs.add(name=spec.name, datatype=spec.datatype.name, shape=array.shape)
+        for name, datatype, array in chosen:
+            tensor = response.outputs.add(name=name, datatype=datatype.name, shape=array.shape)
             if is_typed:
-                fill_contents(tensor.contents, array, spec.datatype)
+                fill_contents(tensor.contents, array, datatype)
             else:
                 response.raw_output_contents.append(bytes(to_bytes(array)))
         return Answer(response.SerializeToString(), b"application/grpc")
+
+    def _chosen(self, name: str, array: Array) -> tuple[Datatype, Array]:
+        """The output as it is, or its classes."""
+        spec = self._model.outputs_by_name[name]
+        if name not in self._classes:
+            return spec.datatype, array
+        return CLASSIFIED, classify(array, spec, self._classes[name], self._labels_of.get(name, ()))
 
     def _output_names(self) -> tuple[str, ...]:
         return asked_outputs([output.name for output in self._request.outputs], self._model)
@@ -95,18 +109,3 @@ class ModelInferWork:
 
 def _what(item: Any) -> str:
     return f"the data of input `{item.name}`"
-
-
-def _timeout_s(request: Any) -> float | None:
-    """The parameter `timeout`, in microseconds as Triton's is; 0 is none.
-
-    https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/protocol/extension_schedule_policy.html
-    """
-    if "timeout" not in request.parameters:
-        return None
-    parameter = request.parameters["timeout"]
-    kind = parameter.WhichOneof("parameter_choice")
-    if kind not in ("int64_param", "uint64_param") or getattr(parameter, kind) < 0:
-        raise RequestRefused(400, "the parameter `timeout` is not a whole number of microseconds in int64_param")
-    timeout_us: int = getattr(parameter, kind)
-    return timeout_us / US_PER_S if timeout_us else None

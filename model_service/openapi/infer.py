@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_service.classification import has_classes
 from model_service.model import Model
 from model_service.openapi.operations import (
     BINARY,
@@ -64,7 +65,10 @@ def _request_schema(model: Model, max_rows: int) -> Schema:
     output = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": {"enum": list(model.output_names)}, "parameters": _parameters("binary_data", null=True)},
+        "properties": {
+            "name": {"enum": list(model.output_names)},
+            "parameters": _parameters("binary_data", null=True, classes=all(map(has_classes, model.outputs))),
+        },
     }
     return {
         "type": "object",
@@ -87,11 +91,14 @@ def _request_schema(model: Model, max_rows: int) -> Schema:
     }
 
 
-def _parameters(flag: str, *, null: bool = False, timeout: bool = False) -> Schema:
+def _parameters(flag: str, *, null: bool = False, timeout: bool = False, classes: bool = False) -> Schema:
     """$parameters with what of them is read; any others may stand there too."""
     known: Schema = {
         flag: {"type": ["boolean", "null"] if null else "boolean", "description": "As bytes behind the JSON"}
     }
+    if classes:
+        words = 'So many of its highest elements, as strings "value:index[:label]"; 0 is the output as it is'
+        known["classification"] = {"type": "integer", "minimum": 0, "description": words}
     if timeout:
         words = "In microseconds, from when the request came; 0 is none"
         known["timeout"] = {"type": "integer", "minimum": 0, "description": words}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from model_service.classification import CLASSIFIED, has_classes
 from model_service.openapi.operations import Schema, text_schema
 from model_service.served import Served
 from model_service.tensors import Array, Datatype, TensorSpec
@@ -64,17 +65,19 @@ def input_schema(spec: TensorSpec, max_rows: int) -> Schema:
 
 
 def output_schema(spec: TensorSpec) -> Schema:
-    """$response_output for this output: `data` in JSON, or `binary_data_size` bytes behind it."""
+    """$response_output for this output, or its classes: `data` in JSON, or `binary_data_size` bytes behind it."""
+    datatypes = [spec.datatype.name] + ([CLASSIFIED.name] if has_classes(spec) else [])
     json_type = JSON_TYPES.get(spec.datatype.json_type, "null")
     # NaN and infinity, for which JSON has no form, are null.
-    element = {"type": ["number", "null"] if json_type == "number" else json_type}
+    types = [json_type] + (["null"] if json_type == "number" else []) + (["string"] if has_classes(spec) else [])
+    element = {"type": types if len(types) > 1 else json_type}
     size = {"type": "object", "required": ["binary_data_size"], "properties": {"binary_data_size": {"type": "integer"}}}
     return {
         "type": "object",
         "required": ["name", "datatype", "shape"],
         "properties": {
             "name": text_schema(const=spec.name),
-            "datatype": text_schema(const=spec.datatype.name),
+            "datatype": text_schema(enum=datatypes),
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
             "data": {"type": "array", "items": element},
             "parameters": size,

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from model_service.body import Body
+from model_service.classification import LabelsOf
 from model_service.errors import RequestRefused
 from model_service.infer import InferWork
 from model_service.model import Model
@@ -29,13 +30,14 @@ LENGTH = struct.Struct("<I")
 class FrameWork:
     """The inference request in one `frame`, which is `binary` or text."""
 
-    __slots__ = ("_binary", "_frame", "_infer", "_max_rows", "_model", "request_id")
+    __slots__ = ("_binary", "_frame", "_infer", "_labels_of", "_max_rows", "_model", "request_id")
 
-    def __init__(self, model: Model, frame: bytes, *, binary: bool, max_rows: int) -> None:
+    def __init__(self, model: Model, frame: bytes, *, binary: bool, max_rows: int, labels_of: LabelsOf) -> None:
         self._model = model
         self._frame = frame
         self._binary = binary
         self._max_rows = max_rows
+        self._labels_of = labels_of
         self._infer: InferWork | None = None
         self.request_id: str | None = None  # the `id` of the request, once it is read
 
@@ -45,7 +47,8 @@ class FrameWork:
         self._frame = b""
         # No encoding and no limit: a frame is not compressed, and its size was checked as it came.
         body = Body(content, b"", len(content))
-        self._infer = InferWork(self._model, body, None if length is None else b"%d" % length, self._max_rows)
+        json_length = None if length is None else b"%d" % length
+        self._infer = InferWork(self._model, body, json_length, self._max_rows, self._labels_of)
         try:
             inputs = self._infer.read()
         except RequestRefused:

@@ -137,7 +137,13 @@ class Session:
         self._last_active = self._loop.time()
         text, settings = message.get("text"), self._settings
         frame = message["bytes"] if text is None else text.encode()
-        work = FrameWork(self.served.model, frame, binary=text is None, max_rows=settings.max_rows)
+        work = FrameWork(
+            self.served.model,
+            frame,
+            binary=text is None,
+            max_rows=settings.max_rows,
+            labels_of=self.served.labels_of,
+        )
         exchange = Exchange()
         self._exchanges.append(exchange)
         exchange.job = Job(

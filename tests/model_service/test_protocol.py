@@ -117,7 +117,31 @@ def test_writes_nan_and_infinity_as_null(launch: Launch, tmp_path: Path) -> None
     assert [None, None, 0.0] == outputs[0]["data"]
 
 
+def test_answers_with_the_classes_of_an_output(launch: Launch, tmp_path: Path) -> None:
+    """`classification` gives the highest elements of each row, as `image_client` reads them: value, index, label."""
+    predict = {"probabilities": "y", "labels": ["cat", "dog", "owl"]}
+    model = identity(TensorProto.FLOAT, [None, 3])
+    service = launch(write_manifest(tmp_path, model, predict=predict)).wait_ready()
+    rows = tensor([0.25, 0.5, 0.25, 9.0, 8.0, 7.0], name="x", shape=[2, 3])
+    outputs = [{"name": "y", "parameters": {"classification": 2}}]
+    expected = ["0.500000:1:dog", "0.250000:0:cat", "9.000000:0:cat", "8.000000:1:dog"]
+    answered = {"name": "y", "datatype": "BYTES", "shape": [2, 2], "data": expected}
+    assert [answered] == infer(service, "tiny", rows, outputs=outputs)["outputs"]
+    all_of_them = [{"name": "y", "parameters": {"classification": 9}}]
+    assert [2, 3] == infer(service, "tiny", rows, outputs=all_of_them)["outputs"][0]["shape"]
+
+
+def test_strings_have_no_classes(launch: Launch, tmp_path: Path) -> None:
+    """`classification` of an output without numbers is refused."""
+    service = launch(write_manifest(tmp_path, identity(TensorProto.STRING, [None]))).wait_ready()
+    given = tensor(["a"], name="x", datatype="BYTES", shape=[1])
+    outputs = [{"name": "y", "parameters": {"classification": 1}}]
+    reply = service.post("/v2/models/tiny/infer", {"inputs": [given], "outputs": outputs})
+    assert (400, {"error": "output `y` is BYTES: `classification` needs numbers"}) == (reply.status, reply.json)
+
+
 ROW = [0.0] * 64
+SHARED = {"shared_memory_region": "region", "shared_memory_byte_size": 256}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +171,16 @@ ROW = [0.0] * 64
         ({"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 64]}]}, "input `X` has no `data`"),
         ({"inputs": [tensor(ROW, parameters={"binary_data_size": 256})]}, "has both `data` and `binary_data_size`"),
         ({"inputs": [tensor(ROW)], "outputs": [{"name": "zzz"}]}, "unknown output `zzz`; the model has `label`"),
+        (
+            {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 64], "parameters": SHARED}]},
+            "shared_memory_region is not supported: send the data with the request - at `$.inputs[0].parameters`",
+        ),
+        (
+            {"inputs": [tensor(ROW)], "outputs": [{"name": "label", "parameters": SHARED}]},
+            "shared_memory_region is not supported",
+        ),
+        ({"inputs": [tensor(ROW)], "parameters": {"sequence_id": 3}}, "sequence_id is not supported"),
+        ({"inputs": [tensor(ROW)], "parameters": {"sequence_id": "mine"}}, "sequence_id is not supported"),
         ({"inputs": [tensor(ROW)], "id": 7}, "Expected `str | null`, got `int` - at `$.id`"),
     ],
 )

@@ -75,6 +75,43 @@ def test_tells_of_server_and_model(adder: Client) -> None:
     assert metadata == adder.call("ModelMetadata", named)
 
 
+def test_lists_the_extensions_that_there_are_over_grpc(adder: Client) -> None:
+    """Not those of REST alone: a client that went by them would be UNIMPLEMENTED."""
+    assert ["classification"] == list(adder.call("ServerMetadata", protocol.ServerMetadataRequest()).extensions)
+
+
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_answers_with_the_classes_of_an_output(adder: Client, is_typed: bool) -> None:
+    """The parameter `classification` of an output gives its highest elements as strings, raw or typed as was asked."""
+    request = typed_sum() if is_typed else raw_sum()
+    request.outputs.add(name="sum").parameters["classification"].int64_param = 1
+    answer = adder.call("ModelInfer", request)
+    assert [("sum", "BYTES", [1, 1])] == [(out.name, out.datatype, list(out.shape)) for out in answer.outputs]
+    if is_typed:
+        assert [b"3.000000:0"] == list(answer.outputs[0].contents.bytes_contents)
+    else:
+        assert [b"\x0a\x00\x00\x003.000000:0"] == list(answer.raw_output_contents)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "words"),
+    [
+        ("request", "sequence_id", "sequence_id is not supported: each request stands for itself"),
+        ("input", "shared_memory_region", "`a`: shared_memory_region is not supported: send the data with the request"),
+        ("output", "shared_memory_region", "`sum`: shared_memory_region is not supported"),
+        ("output", "classification", "the parameter `classification` is not a whole number of classes in int64_param"),
+    ],
+)
+def test_refuses_what_is_not_done_here(adder: Client, where: str, name: str, words: str) -> None:
+    """A parameter that would change the answer is not ignored."""
+    request = raw_sum()
+    places = {"request": request, "input": request.inputs[0], "output": request.outputs.add(name="sum")}
+    places[where].parameters[name].string_param = "1"
+    refused = adder.refusal("ModelInfer", request)
+    assert StatusCode.INVALID_ARGUMENT == refused.code
+    assert words in refused.words
+
+
 def test_says_which_model_is_ready(adder: Client) -> None:
     """A model that is unknown is not ready, without being an error: callers wait for one in a loop."""
     versions = adder.call("ModelMetadata", protocol.ModelMetadataRequest(name="adder")).versions
