@@ -13,34 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import parse_qs
 
-import msgspec
 import numpy as np
 import orjson
-from msgspec import Meta
 
 from model_service.body import Body
-from model_service.classes import MAX_TOP_K, Classes, check_classes, read_top_k, to_probabilities, top_k
+from model_service.classes import Classes, check_classes, read_top_k, to_probabilities, top_k
 from model_service.classification import LabelsOf
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
-from model_service.images.reading import ImageLimits, carries_images, read_images
+from model_service.images.reading import ImageLimits, carries_images, image_type, read_images
 from model_service.images.recipe import ImageInput
 from model_service.manifest import PredictNames
 from model_service.model import Model
-from model_service.protocol import NO_DATA, decode_json
+from model_service.rows import read_rows
 from model_service.scheduling.job import Answer, Inputs
-from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
+from model_service.tensors import Array, check_inputs
 from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
-
-
-class PredictRequest(msgspec.Struct, frozen=True):
-    """The body; exactly one of `input` and `inputs` is given."""
-
-    input: msgspec.Raw = NO_DATA
-    inputs: list[msgspec.Raw] | None = None
-    top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +120,7 @@ class PredictWork:
         elif carries_images(self._question.content_type):
             arrays = self._read_images(body)
         else:
-            arrays, self._is_single, in_body = _read_rows(model, body, self._limits.max_rows)
-            self._top_k = in_body or self._top_k
+            arrays = self._read_json(body)
         if self._top_k and not (self._roles.probabilities or self._user_code.postprocess):
             raise RequestRefused(400, "top_k cannot be answered: the manifest names no probabilities of this model")
         return Inputs(arrays, model.count_rows(arrays), model.output_names)
@@ -148,6 +137,17 @@ class PredictWork:
         answer.setdefault("model", self._model.name)
         answer.setdefault("version", self._model.version)
         return Answer(_encode(answer))
+
+    def _read_json(self, body: bytes) -> dict[str, Array]:
+        try:
+            rows = read_rows(self._model, body, self._limits.max_rows)
+        except RequestRefused:
+            if self._images and (media_type := image_type(body)):
+                words = f"the body is an image: send it with `Content-Type: {media_type}`"
+                raise RequestRefused(400, words) from None
+            raise
+        self._is_single, self._top_k = rows.is_single, rows.top_k or self._top_k
+        return rows.arrays
 
     def _read_images(self, body: bytes) -> dict[str, Array]:
         request = read_images(body, self._question.content_type, self._images, self._limits.images)
@@ -170,51 +170,6 @@ def _preprocessed(model: Model, preprocess: Any, body: bytes, content_type: str,
     except RequestRefused as error:
         raise UserCodeFailed(f"{FILE_NAME} preprocess returned what the model does not take: {error}") from error
     return {spec.name: inputs[spec.name] for spec in model.inputs}
-
-
-def _read_rows(model: Model, body: bytes, max_rows: int) -> tuple[dict[str, Array], bool, int | None]:
-    request = decode_json(body, PredictRequest)
-    is_single = request.input is not NO_DATA
-    if is_single == (request.inputs is not None):
-        raise RequestRefused(400, 'the body needs either "input" (one row) or "inputs" (a list of rows)')
-    rows = [request.input] if is_single else request.inputs
-    if not rows:
-        raise RequestRefused(400, '"inputs" is empty')
-    if len(rows) > max_rows:
-        raise RequestRefused(400, f'"inputs" has {len(rows)} rows; at most {max_rows} are taken at once')
-    inputs = _stack(model, [_by_name(model, row) for row in rows])
-    check_inputs(inputs, model.inputs, max_rows=max_rows)
-    return inputs, is_single, request.top_k
-
-
-def _by_name(model: Model, row: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """A row's raw arrays by input name; a bare array belongs to a model's only input."""
-    if len(model.inputs) == 1 and bytes(memoryview(row)[:1]) != b"{":
-        return {model.inputs[0].name: row}
-    if bytes(memoryview(row)[:1]) != b"{":
-        names = [spec.name for spec in model.inputs]
-        form = ", ".join(f'"{name}": [...]' for name in names)
-        listed = " and ".join(f"`{name}`" for name in names)
-        raise RequestRefused(
-            400, f"this model has {len(names)} inputs, {listed}: a row is an object of them, {{{form}}}"
-        )
-    arrays = decode_json(bytes(memoryview(row)), dict[str, msgspec.Raw])
-    check_names(arrays, model.inputs)
-    return arrays
-
-
-def _stack(model: Model, rows: list[dict[str, msgspec.Raw]]) -> dict[str, Array]:
-    return {spec.name: _stack_input(spec, [row[spec.name] for row in rows]) for spec in model.inputs}
-
-
-def _stack_input(spec: TensorSpec, rows: list[msgspec.Raw]) -> Array:
-    if not spec.dimensions:
-        raise RequestRefused(400, f"input `{spec.name}` has no rows; send this model's requests to /v2/models")
-    what = f"a row of input `{spec.name}`"
-    arrays = [from_json(row, spec.datatype, len(spec.dimensions) - 1, what=what) for row in rows]
-    if len({array.shape for array in arrays}) > 1:
-        raise RequestRefused(400, f"the rows of input `{spec.name}` have different shapes")
-    return np.stack(arrays)
 
 
 def _predictions(model: Model, roles: Roles, outputs: dict[str, Array], wanted: int | None) -> list[dict[str, Any]]:

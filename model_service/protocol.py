@@ -136,6 +136,8 @@ def decode_json(body: bytes | memoryview, kind: type[T]) -> T:
         decoded: T = _decoder(kind).decode(body)  # type: ignore[arg-type]
         return decoded
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not body:
+            raise RequestRefused(400, "the body is empty") from error
         raise RequestRefused(400, f"the body cannot be used: {error}") from error
 
 

@@ -79,9 +79,10 @@ class TensorSpec:
         return {"name": self.name, "datatype": self.datatype.name, "shape": list(self.shape)}
 
 
-def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str) -> Array:
+def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str, place: str = "$") -> Array:
     """The array in `data`: JSON nested `rank` deep, with elements of exactly this datatype (whole numbers pass for
-    fractional ones, nothing else passes for anything else). Raises RequestRefused(400) naming the element."""
+    fractional ones, nothing else passes for anything else). Raises RequestRefused(400) naming the element; `place` is
+    the path that `data` has in the body."""
     if datatype.json_type is None:
         raise RequestRefused(400, f"{what}: JSON has no form for {datatype.name}; send it as binary tensor data")
     try:
@@ -89,11 +90,12 @@ def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str) ->
         with np.errstate(over="raise"):
             return np.array(elements, dtype=datatype.numpy_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestRefused(400, f"{what} is not {datatype.name}: {error}") from error
+        raise RequestRefused(400, f"{what} is not {datatype.name}: {_placed(str(error), place)}") from error
     except (OverflowError, FloatingPointError) as error:
-        raise RequestRefused(400, f"{what} has a number out of the range of {datatype.name}") from error
+        words = f"{what} has a number out of the range of {datatype.name}"
+        raise RequestRefused(400, f"{words} - at `{place}{_out_of_range(elements, datatype)}`") from error
     except ValueError as error:
-        raise RequestRefused(400, f"{what} has rows of different lengths") from error
+        raise RequestRefused(400, _placed(f"{what} has rows of different lengths", place)) from error
 
 
 def from_flat_or_nested_json(data: msgspec.Raw, datatype: Datatype, shape: Sequence[int], *, what: str) -> Array:
@@ -168,6 +170,26 @@ def check_symbols(shape: Sequence[int], spec: TensorSpec, sizes: dict[str, int])
                 400,
                 f"input `{spec.name}` has shape {list(shape)}, but another input has {sizes[symbol]} for `{symbol}`",
             )
+
+
+def _placed(words: str, place: str) -> str:
+    """An error's words with `place` before the path that they end in; there may be none."""
+    before, has_path, path = words.rpartition(" - at `$")
+    if has_path:
+        return f"{before} - at `{place}{path}"
+    return words if place == "$" else f"{words} - at `{place}`"
+
+
+def _out_of_range(elements: Any, datatype: Datatype) -> str:
+    """The path of the first number that `datatype` cannot hold, `[2][63]`."""
+    with np.errstate(over="ignore"):
+        if datatype.json_type is int:
+            numbers, limits = np.array(elements, np.object_), np.iinfo(datatype.numpy_type)
+            is_outside = (numbers < limits.min) | (numbers > limits.max)
+        else:
+            is_outside = np.isinf(np.array(elements, np.float64).astype(datatype.numpy_type))
+    first = np.argwhere(np.asarray(is_outside, np.bool_))[0]
+    return "".join(f"[{index}]" for index in first)
 
 
 @lru_cache(maxsize=128)

@@ -14,6 +14,12 @@ from model_service.images.transforming import to_row
 from model_service.tensors import Array
 
 FORM = "multipart/form-data"
+MARKS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,13 @@ def carries_images(content_type: str) -> bool:
     """Whether a body of this Content-Type is for this package: a form, or an image of whatever kind."""
     media_type = _media_type(content_type)
     return media_type == FORM or media_type.startswith("image/")
+
+
+def image_type(body: bytes) -> str | None:
+    """The media type of an image by its first bytes, https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern."""
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for mark, media_type in MARKS.items() if body.startswith(mark)), None)
 
 
 def read_images(body: bytes, content_type: str, wanted: ImageInput | None, limits: ImageLimits) -> ImageRequest:

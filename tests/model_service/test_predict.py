@@ -89,7 +89,7 @@ def test_a_manifest_that_names_other_tensors_is_refused(
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "the body cannot be used"),
+        (b"", "the body is empty"),
         (b"x=1", "the body cannot be used"),
         (b"null", "Expected `object`, got `null`"),
         ({}, 'either "input" (one row) or "inputs"'),
@@ -97,13 +97,17 @@ def test_a_manifest_that_names_other_tensors_is_refused(
         ({"instances": [[0.0] * 64]}, 'either "input" (one row) or "inputs"'),
         ({"inputs": []}, '"inputs" is empty'),
         ({"inputs": [[0.0] * 64] * 101}, '"inputs" has 101 rows; at most 100'),
-        ({"inputs": [[0.0] * 64, [0.0] * 63]}, "the rows of input `X` have different shapes"),
+        ({"inputs": [[0.0] * 64, [0.0] * 63]}, "different shapes: [64] at `$.inputs[0]`, [63] at `$.inputs[1]`"),
+        ({"inputs": [[0.0] * 64, [0.0] * 63 + ["a"]]}, "Expected `float`, got `str` - at `$.inputs[1][63]`"),
+        ({"inputs": [[0.0] * 64, None]}, "Expected `array`, got `null` - at `$.inputs[1]`"),
+        ({"inputs": [[0.0] * 64, {"X": [0.0] * 63 + [-1e39]}]}, "the range of FP32 - at `$.inputs[1].X[63]`"),
+        ({"inputs": [[0.0] * 64, {"Y": []}]}, "unknown input `Y`; the model has `X` - at `$.inputs[1]`"),
         ({"input": [0.0] * 63}, "has shape [1, 63]; the model wants [-1, 64]"),
         ({"input": [[0.0] * 64]}, "a row of input `X` is not FP32: Expected `float`, got `array`"),
         ({"input": []}, "has shape [1, 0]"),
         ({"input": None}, "Expected `array`, got `null`"),
         ({"input": "abc"}, "Expected `array`, got `str`"),
-        ({"input": [0.0] * 63 + [None]}, "Expected `float`, got `null` - at `$[63]`"),
+        ({"input": [0.0] * 63 + [None]}, "Expected `float`, got `null` - at `$.input[63]`"),
         ({"input": [0.0] * 63 + [1e39]}, "a number out of the range of FP32"),
         ({"input": {"Y": [0.0] * 64}}, "unknown input `Y`"),
         ({"input": {}}, "missing input `X`"),
@@ -132,3 +136,21 @@ def test_does_not_tell_the_bits_of_bfloat16_as_a_number(launch: Launch, tmp_path
     words = "output `y`: JSON has no form for BF16; ask /infer for binary tensor data"
     assert (400, {"error": words}) == (reply.status, reply.json)
     assert 0 == service.stop()
+
+
+@pytest.mark.parametrize(
+    ("shape", "body", "words"),
+    [
+        ([1, 2], {"inputs": [[1, 2], [3, 4]]}, "this model takes one row in each request; the body has 2"),
+        ([3, 2], {"input": [1, 2]}, "this model takes 3 rows in each request; the body has 1"),
+        ([], {"input": 1}, "input `x` has no rows; send this model's requests to /v2/models/tiny/infer"),
+    ],
+    ids=["fixed batch of one", "fixed batch of three", "scalar"],
+)
+def test_says_how_many_rows_a_model_takes(
+    launch: Launch, tmp_path: Path, shape: list[int], body: Any, words: str
+) -> None:
+    """A model without a variable first axis is told as what it is."""
+    service = launch(write_manifest(tmp_path, identity(TensorProto.FLOAT, shape))).wait_ready()
+    reply = service.post("/predict", body)
+    assert (400, {"error": words}) == (reply.status, reply.json)

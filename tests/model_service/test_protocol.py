@@ -147,7 +147,7 @@ SHARED = {"shared_memory_region": "region", "shared_memory_byte_size": 256}
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "truncated"),
+        (b"", "the body is empty"),
         (b"{", "truncated"),
         (b"\xff\xfe", "malformed"),
         (b"[]", "Expected `object`"),

@@ -93,6 +93,14 @@ def test_a_bare_image_is_the_image_in_a_form(digit_images: Service, digit_files:
     assert in_form == answers(post_image(digit_images, digit_files[5]))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_an_image_that_does_not_say_so_is_told_to(digit_images: Service, kind: str) -> None:
+    """A body without a Content-Type is JSON; one that begins as an image is refused with the header that it needs."""
+    reply = digit_images.post("/predict", encoded(Image.new("L", (8, 8)), kind))
+    words = f"the body is an image: send it with `Content-Type: image/{kind.lower()}`"
+    assert (400, {"error": words}) == (reply.status, reply.json)
+
+
 def test_several_files_are_a_batch(digit_images: Service, digit_files: list[bytes]) -> None:
     """In their order, whatever the parts are called, and each in its own format."""
     as_bmp = encoded(Image.open(io.BytesIO(digit_files[1])), "BMP")

@@ -1,0 +1,105 @@
+"""Rows in JSON, as /predict takes them: one as `input`, several as `inputs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from model_service.classes import MAX_TOP_K
+from model_service.errors import RequestRefused
+from model_service.model import Model
+from model_service.protocol import NO_DATA, decode_json
+from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
+
+
+class PredictRequest(msgspec.Struct, frozen=True):
+    """The body; exactly one of `input` and `inputs` is given."""
+
+    input: msgspec.Raw = NO_DATA
+    inputs: list[msgspec.Raw] | None = None
+    top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows as one array for each input, whether they came as `input`, and the body's `top_k`."""
+
+    arrays: dict[str, Array]
+    is_single: bool
+    top_k: int | None
+
+
+class Element(NamedTuple):
+    """An input's array in one row; `place` is its path in the body, `$.inputs[2].age`."""
+
+    data: msgspec.Raw
+    place: str
+
+
+def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
+    """The rows in `body`. Raises RequestRefused(400) with the place of the fault."""
+    for spec in model.inputs:
+        if not spec.dimensions:
+            path = f"/v2/models/{model.name}/infer"
+            raise RequestRefused(400, f"input `{spec.name}` has no rows; send this model's requests to {path}")
+    request = decode_json(body, PredictRequest)
+    is_single = request.input is not NO_DATA
+    if is_single == (request.inputs is not None):
+        raise RequestRefused(400, 'the body needs either "input" (one row) or "inputs" (a list of rows)')
+    rows = [request.input] if is_single else request.inputs
+    if not rows:
+        raise RequestRefused(400, '"inputs" is empty')
+    _check_count(len(rows), model, max_rows)
+    places = ["$.input"] if is_single else [f"$.inputs[{index}]" for index in range(len(rows))]
+    by_name = [_by_name(model, row, place) for row, place in zip(rows, places, strict=True)]
+    arrays = {spec.name: _stack(spec, [row[spec.name] for row in by_name]) for spec in model.inputs}
+    check_inputs(arrays, model.inputs, max_rows=max_rows)
+    return Rows(arrays, is_single, request.top_k)
+
+
+def _check_count(count: int, model: Model, max_rows: int) -> None:
+    if count > max_rows:
+        raise RequestRefused(400, f'"inputs" has {count} rows; at most {max_rows} are taken at once')
+    for spec in model.inputs:
+        wanted = count if spec.has_variable_rows else spec.shape[0]
+        if count != wanted:
+            rows = "one row" if wanted == 1 else f"{wanted} rows"
+            raise RequestRefused(400, f"this model takes {rows} in each request; the body has {count}")
+
+
+def _by_name(model: Model, row: msgspec.Raw, place: str) -> dict[str, Element]:
+    """A row's raw arrays by input name; a bare array belongs to a model's only input."""
+    is_object = bytes(memoryview(row)[:1]) == b"{"
+    if len(model.inputs) == 1 and not is_object:
+        return {model.inputs[0].name: Element(row, place)}
+    if not is_object:
+        names = [spec.name for spec in model.inputs]
+        form = ", ".join(f'"{name}": [...]' for name in names)
+        listed = " and ".join(f"`{name}`" for name in names)
+        raise RequestRefused(
+            400, f"this model has {len(names)} inputs, {listed}: a row is an object of them, {{{form}}}"
+        )
+    arrays = decode_json(bytes(memoryview(row)), dict[str, msgspec.Raw])
+    try:
+        check_names(arrays, model.inputs)
+    except RequestRefused as refused:
+        raise RequestRefused(400, f"{refused.message} - at `{place}`") from refused
+    return {name: Element(data, f"{place}.{name}") for name, data in arrays.items()}
+
+
+def _stack(spec: TensorSpec, elements: list[Element]) -> Array:
+    what, rank = f"a row of input `{spec.name}`", len(spec.dimensions) - 1
+    arrays = [from_json(element.data, spec.datatype, rank, what=what, place=element.place) for element in elements]
+    shape = arrays[0].shape
+    for array, element in zip(arrays, elements, strict=True):
+        if array.shape != shape:
+            raise RequestRefused(
+                400,
+                f"the rows of input `{spec.name}` have different shapes: {list(shape)} at `{elements[0].place}`, "
+                f"{list(array.shape)} at `{element.place}`",
+            )
+    return np.stack(arrays)
