@@ -10,7 +10,7 @@ import sys
 
 from model_service.access_log import start_logging
 from model_service.errors import StartRefused
-from model_service.settings import read_settings
+from model_service.settings import read_settings, similar_variables
 
 logger = logging.getLogger("model_service")
 
@@ -24,6 +24,8 @@ def main() -> int:
         logger.critical("%s", error)
         return 2
     start_logging(settings.release_id, settings.log_level)
+    for words in similar_variables(os.environ):
+        logger.warning("%s", words)
     import uvloop  # these after the settings: a wrong setting is told at once
 
     from model_service.lifecycle import run

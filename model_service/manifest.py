@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 import msgspec
@@ -77,7 +78,20 @@ def read_manifest(content: bytes) -> Manifest:
         raise StartRefused(f"the model manifest cannot be used: {error}") from error
     if manifest.format != FORMAT:
         raise StartRefused(f"the model manifest has format {manifest.format!r}; this service reads {FORMAT!r}")
+    _check_members(content)
     names = [file.name for file in manifest.all_files()]
     if len(set(names)) != len(names):
         raise StartRefused(f"the model manifest names a file twice: {', '.join(names)}")
     return manifest
+
+
+def _check_members(content: bytes) -> None:
+    """Raise StartRefused for a member that nobody reads, where one that is left out would change the answers."""
+    given = msgspec.json.decode(content)
+    for section, kind in (("predict", PredictNames), ("batching", Batching)):
+        known = kind.__struct_fields__
+        for name in given.get(section) or {}:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                words = f"did you mean `{close[0]}`?" if close else f"it may have {', '.join(known)}"
+                raise StartRefused(f"the model manifest's {section} has an unknown member `{name}`: {words}")

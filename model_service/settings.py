@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ EMF_NAMESPACE = re.compile(r"(?!AWS/)[0-9A-Za-z._/#:-]{1,255}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ORIGIN = re.compile(r"https?://[^/\s,]+")
 MIB = 1024 * 1024
+# Only what is hardly anything else, by difflib's ratio: most variables here are another program's.
+SIMILARITY, SHORTEST_SIMILAR = 0.9, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             faults.append(f"{field.upper()}={text!r} {error}")
     faults += _missing(values, faults)
     faults += _same_ports(values)
+    control = values.get("model_control", "none")
+    if "load_models" in values and control != "explicit" and "MODEL_CONTROL=" not in " ".join(faults):
+        faults.append(f"LOAD_MODELS needs MODEL_CONTROL=explicit: with {control} all models are loaded")
     if {"api_keys_file", "api_keys_secret_arn"} <= values.keys():
         faults.append("API_KEYS_FILE and API_KEYS_SECRET_ARN are both given; name one")
     if faults:
@@ -114,6 +120,17 @@ def _same_ports(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def similar_variables(environ: Mapping[str, str]) -> list[str]:
+    """In words, the variables in `environ` that are called almost as a setting, and so are none."""
+    known = [field.upper() for field in READERS]
+    others = [name for name in environ if name not in known and len(name) >= SHORTEST_SIMILAR]
+    return [
+        f"the variable {name} is not read: did you mean {close[0]}?"
+        for name in sorted(others)
+        if (close := get_close_matches(name.upper(), known, 1, SIMILARITY))
+    ]
+
+
 def _missing(values: Mapping[str, Any], faults: list[str]) -> list[str]:
     """One model is pinned, or a repository is followed; a manifest in S3 is only taken with the version and digest that
     pin it."""
@@ -123,7 +140,7 @@ def _missing(values: Mapping[str, Any], faults: list[str]) -> list[str]:
     if "model_repository_uri" in values:
         return ["MODEL_MANIFEST_URI and MODEL_REPOSITORY_URI are both given; name one"] if uri else []
     if not uri:
-        return ["MODEL_MANIFEST_URI is missing"]
+        return ["MODEL_MANIFEST_URI is missing, or MODEL_REPOSITORY_URI for several models"]
     found = []
     if values.get("model_control", "none") != "none":
         found.append(f"MODEL_CONTROL={values['model_control']} needs MODEL_REPOSITORY_URI: a manifest is pinned")

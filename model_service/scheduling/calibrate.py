@@ -75,7 +75,13 @@ def _made_up(spec: TensorSpec) -> Array:
 
 def _may_batch(model: Model, rows: Rows, batching: Batching) -> bool:
     """Whether rows of different requests can go into one run: by the signature, and by trying it."""
-    if batching.max_batch == 1 or not all(spec.has_variable_rows for spec in (*model.inputs, *model.outputs)):
+    if batching.max_batch == 1:
+        return False
+    fixed = next((spec for spec in (*model.inputs, *model.outputs) if not spec.has_variable_rows), None)
+    if fixed:
+        if batching.max_batch:
+            words = "no batching: max_batch is %d, but the first axis of `%s` %s is fixed"
+            logger.warning(words, batching.max_batch, fixed.name, list(fixed.shape))
         return False
     # Backwards, because of made-up rows: zeros after ones show a sum over rows, ones after zeros do not.
     rows = {name: np.ascontiguousarray(array[::-1]) for name, array in rows.items()}

@@ -122,4 +122,6 @@ def _check_digest(file: ModelFile, found: str) -> None:
 def _in_words(error: OSError, model_dir: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of MODEL_DIR {model_dir} is full: {error}"
-    return f"the model cannot be stored under MODEL_DIR or read: {error}"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"MODEL_DIR {model_dir} cannot be written: {error.strerror}; name a directory that this user may write"
+    return f"the model cannot be stored under MODEL_DIR {model_dir}: {error}"

@@ -31,6 +31,15 @@ def test_ignores_members_for_other_readers() -> None:
         ({"files": [FILE | {"sha256": "abc"}]}, "$.files[0].sha256"),
         ({"files": [FILE, FILE]}, "names a file twice"),
         ({"golden": {"name": "golden.npz"}}, "$.golden"),
+        (
+            {"predict": {"probabilites": "p"}},
+            "the model manifest's predict has an unknown member `probabilites`: did you mean `probabilities`?",
+        ),
+        (
+            {"predict": {"zzz": "p"}},
+            "`zzz`: it may have input, label, probabilities, activation, labels, preprocessing",
+        ),
+        ({"batching": {"maxbatch": 4}}, "batching has an unknown member `maxbatch`: did you mean `max_batch`?"),
     ],
 )
 def test_refuses(change: dict[str, Any], words: str) -> None:

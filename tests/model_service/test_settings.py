@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from model_service.errors import StartRefused
-from model_service.settings import read_settings
+from model_service.settings import read_settings, similar_variables
+from tests.model_service.conftest import Launch, identity, write_manifest
 
 PINNED = {
     "MODEL_MANIFEST_URI": "s3://bucket/models/manifest.json",
@@ -38,8 +40,8 @@ def test_tells_every_fault_at_once() -> None:
 
 
 def test_wants_a_manifest() -> None:
-    """Without a manifest there is nothing to serve, and the message names the variable."""
-    with pytest.raises(StartRefused, match="MODEL_MANIFEST_URI is missing"):
+    """Without a manifest there is nothing to serve, and the message names both variables that could."""
+    with pytest.raises(StartRefused, match="MODEL_MANIFEST_URI is missing, or MODEL_REPOSITORY_URI"):
         read_settings({})
 
 
@@ -65,3 +67,48 @@ def test_wants_a_port_for_each(ports: dict[str, str], words: str) -> None:
     with pytest.raises(StartRefused, match=words):
         read_settings({**PINNED, **ports})
     assert 0 == read_settings({**PINNED, "PORT": "0", "ADMIN_PORT": "0", "GRPC_PORT": "0"}).port
+
+
+@pytest.mark.parametrize("control", ["none", "poll"])
+def test_takes_models_to_load_only_where_they_are_loaded_by_name(control: str) -> None:
+    """LOAD_MODELS would do nothing without MODEL_CONTROL=explicit, and is refused."""
+    environ = {"MODEL_REPOSITORY_URI": "file:///models", "LOAD_MODELS": "a"}
+    with pytest.raises(StartRefused, match=f"LOAD_MODELS needs MODEL_CONTROL=explicit: with {control}"):
+        read_settings(environ | {"MODEL_CONTROL": control})
+    assert "a" == read_settings(environ | {"MODEL_CONTROL": "explicit"}).load_models
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MAX_BODYBYTES", "MAX_BODY_BYTES"),
+        ("max_rows", "MAX_ROWS"),
+        ("REQUEST_TIMEOUT_MS", "REQUEST_TIMEOUT_S"),
+        ("LOG_LEVELS", "LOG_LEVEL"),
+    ],
+)
+def test_knows_a_variable_that_is_misspelt(name: str, meant: str) -> None:
+    """One that is called almost as a setting is told with the setting that was meant; its value is not."""
+    assert [f"the variable {name} is not read: did you mean {meant}?"] == similar_variables({**PINNED, name: "1"})
+
+
+@pytest.mark.parametrize("name", ["PATH", "PORT0", "HOSTNAME", "AWS_EMF_NAMESPACE", "MODEL_NAME", "API_KEY"])
+def test_leaves_other_variables_alone(name: str) -> None:
+    """What another program may read is nobody's business."""
+    assert [] == similar_variables({**PINNED, name: "1"})
+
+
+def test_warns_of_a_misspelt_variable_at_the_start(launch: Launch, tmp_path: Path) -> None:
+    """The log says so, and the service serves."""
+    manifest = write_manifest(tmp_path, identity(TensorProto.FLOAT, [None]))
+    service = launch(manifest, MAX_BODYBYTES="17").wait_ready()
+    warnings = [line["message"] for line in service.log() if line["level"] == "warning"]
+    assert ["the variable MAX_BODYBYTES is not read: did you mean MAX_BODY_BYTES?"] == warnings
+
+
+def test_warns_of_batching_that_cannot_be(launch: Launch, tmp_path: Path) -> None:
+    """A manifest that wants batches of a model whose first axis is fixed is served one by one, and told so."""
+    model = identity(TensorProto.FLOAT, [1, 2])
+    service = launch(write_manifest(tmp_path, model, batching={"max_batch": 16})).wait_ready()
+    warnings = [line["message"] for line in service.log() if line["level"] == "warning"]
+    assert ["no batching: max_batch is 16, but the first axis of `x` [1, 2] is fixed"] == warnings

@@ -175,3 +175,23 @@ def test_says_when_the_directory_cannot_be_written(tmp_path: Path) -> None:
     settings = Settings(write_manifest(tmp_path / "source", MODEL).as_uri(), model_dir=tmp_path / "models")
     with pytest.raises(StartRefused, match="MODEL_DIR"):
         fetch(settings)
+
+
+def test_says_when_the_directory_is_read_only(tmp_path: Path) -> None:
+    """Where no directory may be made, as under /sys not even by root, MODEL_DIR is named as what cannot be written."""
+    settings = Settings(write_manifest(tmp_path, MODEL).as_uri(), model_dir=Path("/sys/models"))
+    with pytest.raises(StartRefused, match=r"MODEL_DIR /sys/models cannot be written: .*; name a directory that"):
+        fetch(settings)
+
+
+def test_says_when_a_file_cannot_be_read(tmp_path: Path) -> None:
+    """A manifest, or a file of it, that is not there is told by its path, and not as a fault of MODEL_DIR."""
+    settings = Settings((tmp_path / "manifest.json").as_uri(), model_dir=tmp_path / "models")
+    with pytest.raises(StartRefused) as refused:
+        fetch(settings)
+    assert f"the manifest {tmp_path}/manifest.json cannot be read: No such file or directory" == str(refused.value)
+    write_manifest(tmp_path, MODEL)
+    (tmp_path / "model.onnx").unlink()
+    with pytest.raises(StartRefused) as refused:
+        fetch(settings)
+    assert f"the manifest's file {tmp_path}/model.onnx cannot be read: No such file or directory" == str(refused.value)

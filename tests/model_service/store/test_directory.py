@@ -134,7 +134,7 @@ def test_tells_a_file_that_may_not_be_written(settings: Settings, models: Path) 
         text=True,
     )
 
-    assert f"StartRefused: the model cannot be stored under MODEL_DIR or read: [Errno {errno.EFBIG}]" in done.stderr
+    assert f"StartRefused: the model cannot be stored under MODEL_DIR {models}: [Errno {errno.EFBIG}]" in done.stderr
     assert [] == list(models.iterdir())
 
 
