@@ -42,10 +42,7 @@ class Element(NamedTuple):
 
 def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     """The rows in `body`. Raises RequestRefused(400) with the place of the fault."""
-    for spec in model.inputs:
-        if not spec.dimensions:
-            path = f"/v2/models/{model.name}/infer"
-            raise RequestRefused(400, f"input `{spec.name}` has no rows; send this model's requests to {path}")
+    wanted = _rows_of(model)
     request = decode_json(body, PredictRequest)
     is_single = request.input is not NO_DATA
     if is_single == (request.inputs is not None):
@@ -53,7 +50,7 @@ def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     rows = [request.input] if is_single else request.inputs
     if not rows:
         raise RequestRefused(400, '"inputs" is empty')
-    _check_count(len(rows), model, max_rows)
+    _check_count(len(rows), wanted, max_rows)
     places = ["$.input"] if is_single else [f"$.inputs[{index}]" for index in range(len(rows))]
     by_name = [_by_name(model, row, place) for row, place in zip(rows, places, strict=True)]
     arrays = {spec.name: _stack(spec, [row[spec.name] for row in by_name]) for spec in model.inputs}
@@ -61,14 +58,26 @@ def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     return Rows(arrays, is_single, request.top_k)
 
 
-def _check_count(count: int, model: Model, max_rows: int) -> None:
-    if count > max_rows:
-        raise RequestRefused(400, f'"inputs" has {count} rows; at most {max_rows} are taken at once')
+def _rows_of(model: Model) -> int | None:
+    """How many rows the model takes, None for any number. Raises RequestRefused(400) where its inputs have no rows."""
+    elsewhere = f"send this model's requests to /v2/models/{model.name}/infer"
+    wanted = None
     for spec in model.inputs:
-        wanted = count if spec.has_variable_rows else spec.shape[0]
-        if count != wanted:
-            rows = "one row" if wanted == 1 else f"{wanted} rows"
-            raise RequestRefused(400, f"this model takes {rows} in each request; the body has {count}")
+        if not spec.dimensions:
+            raise RequestRefused(400, f"input `{spec.name}` has no rows; {elsewhere}")
+        if not spec.has_variable_rows:
+            if wanted not in (None, spec.shape[0]):
+                raise RequestRefused(400, f"inputs have {wanted} rows and {spec.shape[0]}; {elsewhere}")
+            wanted = spec.shape[0]
+    return wanted
+
+
+def _check_count(count: int, wanted: int | None, max_rows: int) -> None:
+    if wanted is None and count > max_rows:
+        raise RequestRefused(400, f'"inputs" has {count} rows; at most {max_rows} are taken at once')
+    if wanted not in (None, count):
+        rows = "one row" if wanted == 1 else f"{wanted} rows"
+        raise RequestRefused(400, f"this model takes {rows} in each request; the body has {count}")
 
 
 def _by_name(model: Model, row: msgspec.Raw, place: str) -> dict[str, Element]:

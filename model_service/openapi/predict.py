@@ -35,7 +35,7 @@ def paths(path: str, versions: list[Served], settings: Settings) -> dict[str, An
 def _body(versions: list[Served], settings: Settings) -> dict[str, Any] | None:
     newest = versions[0]
     content: dict[str, Any] = {}
-    in_json = [served for served in versions if all(map(_has_rows, served.model.inputs))]
+    in_json = [served for served in versions if _has_rows(served.model.inputs)]
     if in_json:
         schema = any_of([_rows_schema(served, settings.max_rows) for served in in_json])
         content = json_content(schema, _example(newest))
@@ -48,8 +48,10 @@ def _body(versions: list[Served], settings: Settings) -> dict[str, Any] | None:
     )
 
 
-def _has_rows(spec: TensorSpec) -> bool:
-    return spec.datatype.json_type is not None and bool(spec.dimensions)
+def _has_rows(specs: tuple[TensorSpec, ...]) -> bool:
+    """Whether JSON could hold rows of all inputs, as many of each."""
+    fixed = {spec.shape[0] for spec in specs if spec.dimensions and not spec.has_variable_rows}
+    return len(fixed) <= 1 and all(spec.datatype.json_type is not None and spec.dimensions for spec in specs)
 
 
 def _rows_schema(served: Served, max_rows: int) -> Schema:
@@ -91,14 +93,14 @@ def _row_counts(specs: tuple[TensorSpec, ...], max_rows: int) -> tuple[int, int]
 
 
 def _example(served: Served) -> Any:
-    """A body with one row, if there is one that can be shown."""
+    """A body with one row, or as many as the model wants, if there are any that can be shown."""
     specs = served.model.inputs
     arrays = {spec.name: example_of(served, spec) for spec in specs}
     if any(array is None or array.ndim == 0 for array in arrays.values()):
         return None
     rows = {name: array.tolist() for name, array in arrays.items() if array is not None}
-    count = len(rows[specs[0].name])
-    each = [{name: of_input[at] for name, of_input in rows.items()} for at in range(count)]
+    count = max(map(len, rows.values()))  # of inputs that take any number there is one
+    each = [{name: of_input[at % len(of_input)] for name, of_input in rows.items()} for at in range(count)]
     plain = [row[specs[0].name] if len(specs) == 1 else row for row in each]
     return {"input": plain[0]} if count == 1 else {"inputs": plain}
 

@@ -17,6 +17,17 @@ from tests.model_service.conftest import Launch, Service, addition, graph, ident
 JSON = "application/json"
 
 
+def two_inputs(a: list[Any], b: list[Any]) -> bytes:
+    """y = the sum of all elements of both."""
+    nodes = [
+        helper.make_node("ReduceSum", ["a"], ["of_a"], keepdims=0),
+        helper.make_node("ReduceSum", ["b"], ["of_b"], keepdims=0),
+        helper.make_node("Add", ["of_a", "of_b"], ["y"]),
+    ]
+    inputs = {"a": (TensorProto.FLOAT, a), "b": (TensorProto.FLOAT, b)}
+    return graph(nodes, inputs, {"y": (TensorProto.FLOAT, [])})
+
+
 @pytest.fixture(scope="module")
 def several(launch: Launch, tmp_path_factory: pytest.TempPathFactory, digits_manifest: Path) -> Service:
     """Models of very different signatures at once."""
@@ -29,6 +40,9 @@ def several(launch: Launch, tmp_path_factory: pytest.TempPathFactory, digits_man
         "strings": identity(TensorProto.STRING, [None, 3]),
         "halves": identity(TensorProto.BFLOAT16, ["N"]),
         "pairs": identity(TensorProto.UINT8, [2, 3]),
+        "three": identity(TensorProto.FLOAT, [3]),
+        "three_of_any": two_inputs(["N"], [3]),
+        "three_or_two": two_inputs([3], [2]),
         "scalar": scalar,
     }
     for name, model in models.items():
@@ -68,9 +82,17 @@ def test_every_example_can_be_sent(several: Service, document: dict[str, Any]) -
             assert (
                 several.get(address).json.keys() == item["get"]["responses"]["200"]["content"][JSON]["example"].keys()
             )
-    for model in ("adder", "strings", "pairs", "digits"):
+    for model in ("adder", "strings", "pairs", "digits", "three", "three_of_any"):
         assert {f"/v2/models/{model}/infer", f"/v2/models/{model}/predict"} <= set(sent)
-    assert "/v2/models/scalar/infer" in sent
+    assert {"/v2/models/scalar/infer", "/v2/models/three_or_two/infer"} <= set(sent)
+    assert {"/v2/models/scalar/predict", "/v2/models/three_or_two/predict"}.isdisjoint(document["paths"])
+
+
+def test_sends_inputs_of_different_heights_elsewhere(several: Service) -> None:
+    """Inputs of three rows and of two have none in common: /predict, which is not described, says where to ask."""
+    reply = several.post("/v2/models/three_or_two/predict", {"inputs": [{"a": 1, "b": 1}] * 3})
+    words = "inputs have 3 rows and 2; send this model's requests to /v2/models/three_or_two/infer"
+    assert (400, {"error": words}) == (reply.status, reply.json)
 
 
 def test_leaves_out_what_json_cannot_hold(document: dict[str, Any]) -> None:
