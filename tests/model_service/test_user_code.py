@@ -132,6 +132,24 @@ def test_a_document_of_service_py_s_own_is_its_own_fault(launch: Launch, manifes
     assert (500, {"error": "service.py preprocess failed: JSONDecodeError"}) == (reply.status, reply.json)
 
 
+def test_no_exception_costs_a_slot(launch: Launch, manifest: Path) -> None:
+    """More requests than there are slots may raise what is no Exception; the next good one is answered."""
+    code = """
+class Panic(BaseException):
+    pass
+
+def postprocess(outputs):
+    if outputs["sum"].sum() < 0:
+        raise Panic
+    return {}
+"""
+    service = launch(manifest, code=code, SLOTS="1").wait_ready()
+    for _ in range(3):
+        reply = service.post("/predict", {"input": {"a": [-1, 0], "b": [0, 0]}})
+        assert (500, {"error": "service.py postprocess failed: Panic"}) == (reply.status, reply.json)
+    assert 200 == service.post("/predict", GOOD).status
+
+
 def test_keeps_the_stack_for_the_log(launch: Launch, manifest: Path) -> None:
     """The log has the stack of the user's exception, with its message, which the caller never sees."""
     service = launch(manifest, code="def postprocess(outputs): raise RuntimeError('a secret')").wait_ready()
