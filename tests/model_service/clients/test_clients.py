@@ -18,6 +18,8 @@ REFUSALS = {
     "unknown version": ("404", "unknown version `zzz`; `adder` has"),
     "missing input": ("400", "missing input `b`"),
     "unknown input": ("400", "unknown input `c`; the model has `a`, `b`"),
+    "sequence": ("400", "sequence_id is not supported"),
+    "shared input": ("400", "shared_memory_region is not supported"),
     "unknown output": ("400", "unknown output `zzz`; the model has `sum`"),
     "datatype": ("400", "input `x` is INT64; the model wants FP32"),
     "shape": ("400", "input `x` has shape [1, 3]; the model wants [-1, 2]"),
@@ -48,7 +50,9 @@ def test_triton_s_clients_see_what_is_there(triton: dict[str, Any]) -> None:
     """Health by server, model and version, metadata, configuration and statistics."""
     known = {"live": True, "ready": True, "model": True, "version": True}
     assert known | {"unknown model": False, "unknown version": False} == triton["health"]
-    assert {"binary_tensor_data", "model_configuration", "statistics"} <= set(triton["server"]["extensions"])
+    assert {"binary_tensor_data", "classification", "model_configuration", "statistics"} <= set(
+        triton["server"]["extensions"]
+    )
     assert [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}] == triton["metadata"]["inputs"]
     assert [("x", "TYPE_FP32")] == [(one["name"], one["data_type"]) for one in triton["config"]]
     assert ["echo-FP32"] == triton["statistics"]
@@ -79,6 +83,7 @@ def test_triton_s_clients_say_more_than_tensors(triton: dict[str, Any]) -> None:
     asked = {"id": "request-7", "version": True, "outputs": [["sum", [3.0, 3.0]]]}
     assert asked | {"all outputs": ["positive", "negative"]} == triton["request"]
     assert [[1.0, 2.0]] == triton["raw"]
+    assert [[["4.000000:1"], ["9.000000:0"]]] * 2 == triton["classes"]
     assert [float(number) for number in range(32)] == triton["together"]
 
 

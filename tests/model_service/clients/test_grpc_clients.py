@@ -21,6 +21,8 @@ REFUSALS = {
     "unknown model": ("StatusCode.NOT_FOUND", "unknown model `zzz`"),
     "unknown version": ("StatusCode.NOT_FOUND", "unknown version `zzz`; `adder` has"),
     "missing input": ("StatusCode.INVALID_ARGUMENT", "missing input `b`"),
+    "sequence": ("StatusCode.INVALID_ARGUMENT", "sequence_id is not supported"),
+    "shared input": ("StatusCode.INVALID_ARGUMENT", "shared_memory_region is not supported"),
     "unknown output": ("StatusCode.INVALID_ARGUMENT", "unknown output `zzz`; the model has `sum`"),
     "datatype": ("StatusCode.INVALID_ARGUMENT", "input `x` is INT64; the model wants FP32"),
     "shape": ("StatusCode.INVALID_ARGUMENT", "input `x` has shape [1, 3]; the model wants [-1, 2]"),
@@ -57,7 +59,7 @@ def kserve(grpc_catalogue: Service) -> dict[str, Any]:
 def test_triton_s_client_sees_what_is_there(triton: dict[str, Any]) -> None:
     """Health by server, model and version, and metadata."""
     assert {"live": True, "ready": True, "model": True, "version": True} == triton["health"]
-    assert "onnxship-model-service" == triton["server"]["name"]
+    assert ("onnxship-model-service", ["classification"]) == (triton["server"]["name"], triton["server"]["extensions"])
     assert [{"name": "x", "datatype": "FP32", "shape": ["-1", "2"]}] == triton["metadata"]["inputs"]
 
 
@@ -72,6 +74,7 @@ def test_triton_s_client_says_more_than_tensors(triton: dict[str, Any]) -> None:
     """An id, a version, the wanted outputs, inputs in any order, and parameters of every kind."""
     asked = {"id": "request-7", "version": True, "sum": [[3.0, 3.0]]}
     assert asked | {"all outputs": ["positive", "negative"]} == triton["request"]
+    assert [["4.000000:1"], ["9.000000:0"]] == triton["classes"]
 
 
 @pytest.mark.parametrize("what", REFUSALS)

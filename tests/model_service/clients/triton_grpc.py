@@ -24,6 +24,7 @@ def main(url: str) -> None:
             "compressed": [echo(client, "FP32", algorithm) for algorithm in ("gzip", "deflate")],
             "not_numbers": is_same(NOT_NUMBERS, echoed(client, NOT_NUMBERS)),
             "request": request(client),
+            "classes": classes(client),
             "refusals": refusals(client),
         }
     print(json.dumps(facts))
@@ -72,6 +73,13 @@ def request(client: InferenceServerClient) -> dict[str, Any]:
     }
 
 
+def classes(client: InferenceServerClient) -> list[Any]:
+    """The highest element of each row."""
+    inputs = [tensor("x", "FP32", np.array([[1, 4], [9, 2]], np.float32))]
+    result = client.infer("echo-FP32", inputs, outputs=[InferRequestedOutput("y", class_count=1)])
+    return result.as_numpy("y").astype(str).tolist()
+
+
 def refusals(client: InferenceServerClient) -> dict[str, list[str]]:
     """The status and the words of what is refused, as the client's own exception has them."""
     good = [tensor("a", "FP32", ZEROS), tensor("b", "FP32", ZEROS)]
@@ -79,6 +87,8 @@ def refusals(client: InferenceServerClient) -> dict[str, list[str]]:
         "unknown model": lambda: client.infer("zzz", good),
         "unknown version": lambda: client.infer("adder", good, model_version="zzz"),
         "missing input": lambda: client.infer("adder", good[:1]),
+        "sequence": lambda: client.infer("adder", good, sequence_id=7, sequence_start=True),
+        "shared input": lambda: client.infer("echo-FP32", [shared("x")]),
         "unknown output": lambda: client.infer("adder", good, outputs=[InferRequestedOutput("zzz")]),
         "datatype": lambda: client.infer("echo-FP32", [tensor("x", "INT64", ZEROS.astype(np.int64))]),
         "shape": lambda: client.infer("echo-FP32", [tensor("x", "FP32", np.zeros((1, 3), np.float32))]),
@@ -97,6 +107,12 @@ def refusals(client: InferenceServerClient) -> dict[str, list[str]]:
 
 def version_of(client: InferenceServerClient, model: str) -> str:
     return client.get_model_metadata(model).versions[0]
+
+
+def shared(name: str) -> InferInput:
+    given = InferInput(name, [1, 2], "FP32")
+    given.set_shared_memory("region", 8)
+    return given
 
 
 def tensor(name: str, datatype: str, array: np.ndarray) -> InferInput:

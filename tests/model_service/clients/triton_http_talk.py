@@ -42,6 +42,7 @@ async def talk(client: Awaited, url: str) -> dict[str, Any]:
         "echoes": {datatype: await _echoes(client, datatype) for datatype in WITH_BF16},
         "not_numbers": await _not_numbers(client),
         "request": await _request(client),
+        "classes": await _classes(client),
         "raw": _raw(url),
         "refusals": await _refusals(client),
     }
@@ -116,6 +117,14 @@ async def _request(client: Awaited) -> dict[str, Any]:
     }
 
 
+async def _classes(client: Awaited) -> list[Any]:
+    """The highest element of each row, as bytes and in JSON."""
+    inputs = [_input("x", "FP32", np.array([[1, 4], [9, 2]], np.float32))]
+    forms = [InferRequestedOutput("y", class_count=1, binary_data=is_binary) for is_binary in (True, False)]
+    results = [await client.infer("echo-FP32", inputs, outputs=[output]) for output in forms]
+    return [result.as_numpy("y").astype(str).tolist() for result in results]
+
+
 def _raw(url: str) -> list[Any]:
     """A raw binary request, for which the clients have a reader and no writer."""
     asked = urllib.request.Request(
@@ -135,6 +144,8 @@ async def _refusals(client: Awaited) -> dict[str, list[str]]:
         "unknown version": client.infer("adder", good, model_version="zzz"),
         "missing input": client.infer("adder", good[:1]),
         "unknown input": client.infer("adder", [*good, _input("c", "FP32", ZEROS)]),
+        "sequence": client.infer("adder", good, sequence_id=7, sequence_start=True),
+        "shared input": client.infer("echo-FP32", [_shared("x")]),
         "unknown output": client.infer("adder", good, outputs=[InferRequestedOutput("zzz")]),
         "datatype": client.infer("echo-FP32", [_input("x", "INT64", ZEROS.astype(np.int64))]),
         "shape": client.infer("echo-FP32", [_input("x", "FP32", np.zeros((1, 3), np.float32))]),
@@ -157,3 +168,9 @@ async def _refusals(client: Awaited) -> dict[str, list[str]]:
 
 def _input(name: str, datatype: str, array: np.ndarray, *, is_binary: bool = True) -> InferInput:
     return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array, binary_data=is_binary)
+
+
+def _shared(name: str) -> InferInput:
+    tensor = InferInput(name, [1, 2], "FP32")
+    tensor.set_shared_memory("region", 8)
+    return tensor
