@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.config import Config, Predict
+from pipeline.config import Predict
 from pipeline.errors import ConfigError
 from pipeline.results import Signature, TensorSpec
 
@@ -22,8 +22,10 @@ KEY = "services.<name>.model.predict"
 Array = np.ndarray[Any, Any]
 
 
-def load_labels(config: Config, predict: Predict, signature: Signature) -> tuple[str, ...]:
+def load_labels(file: Callable[[str], Path], predict: Predict, signature: Signature) -> tuple[str, ...]:
     """The classes' names in the order of the probabilities, empty where there are none; `predict` is resolved.
+
+    `file` finds what the configuration names, as Config.file does.
 
     Raises ConfigError for a file that cannot be read, or names and an activation that no output of the model is for.
     """
@@ -35,7 +37,7 @@ def load_labels(config: Config, predict: Predict, signature: Signature) -> tuple
             f"name it: `probabilities: {signature.outputs[0].name}`, or remove `activation`",
         )
     declared = predict.labels
-    labels = _read(config.file(declared)) if isinstance(declared, str) else tuple(declared or ())
+    labels = _read(file(declared)) if isinstance(declared, str) else tuple(declared or ())
     if labels:
         _check(labels, scores, label, signature)
     return labels

@@ -95,6 +95,14 @@ def load_model(path: Path) -> OnnxModel:
     return OnnxModel(path, files, Signature(inputs, outputs, proto.ir_version, opset), session)
 
 
+def with_data_named(path: Path, names: Mapping[str, str]) -> bytes:
+    """The .onnx file's bytes once its external data has other names, given by those that it has now."""
+    proto = _parse(path)
+    for entry in _locations(proto):
+        entry.value = names[entry.value]
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
 def _parse(path: Path) -> onnx.ModelProto:
     try:
         content = path.read_bytes()
@@ -139,13 +147,7 @@ def _external_files(path: Path, proto: onnx.ModelProto) -> tuple[Path, ...]:
 
     https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
     """
-    named = {
-        entry.value
-        for tensor in (*_tensors(proto.graph), *(t for f in proto.functions for t in _attribute_tensors(f.node)))
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+    named = {entry.value for entry in _locations(proto)}
     for name in sorted(named):
         file = path.parent / name
         if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
@@ -159,6 +161,13 @@ def _external_files(path: Path, proto: onnx.ModelProto) -> tuple[Path, ...]:
                 f"put the file {name} itself beside {path.name}",
             )
     return tuple(path.parent / name for name in sorted(named))
+
+
+def _locations(proto: onnx.ModelProto) -> Iterator[onnx.StringStringEntryProto]:
+    """Every place in the model that names a file of external data."""
+    for tensor in (*_tensors(proto.graph), *(t for f in proto.functions for t in _attribute_tensors(f.node))):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            yield from (entry for entry in tensor.external_data if entry.key == "location")
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

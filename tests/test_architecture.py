@@ -18,6 +18,7 @@ PARTS = {
     "pipeline.model_images",
     "pipeline.model_labels",
     "pipeline.model_manifest",
+    "pipeline.model_repository",
     "pipeline.onnx_model",
     "pipeline.stacks",
     "pipeline.template_checks",

@@ -1,4 +1,4 @@
-"""Commands for a model on this machine: init and serve."""
+"""Commands for a model on this machine: init, serve and manifest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from pipeline import config as configuration
 from pipeline import report
 from pipeline.building.context import USER_CODE
 from pipeline.building.user_code import check_user_code
-from pipeline.cli.options import LOOPBACK, Run, dry_run_option, need, output_option, run_options
+from pipeline.cli.options import LOOPBACK, Run, config_options, dry_run_option, need, output_option, run_options
 from pipeline.errors import ConfigError, UsageError
 from pipeline.results import Quality
 from pipeline.stages import init as init_stage
@@ -28,7 +29,7 @@ PORT = click.IntRange(1, 65535)
 
 
 def add_to(cli: click.Group) -> None:
-    for command in (init, serve):
+    for command in (init, serve, manifest):
         cli.add_command(command)
 
 
@@ -110,6 +111,63 @@ def serve(run: Run, port: int, admin_port: int) -> None:
         _run_until_interrupted([sys.executable, "-m", "model_service"], environment, cwd=context)
 
 
+@click.command()
+@click.argument("model", metavar="[MODEL]", type=click.Path(path_type=Path), required=False)
+@click.option("--repository", type=click.Path(path_type=Path), required=True, help="The directory of all models.")
+@click.option("--name", metavar="NAME", help="What the server calls it; if left out, the file's or service's name.")
+@click.option(
+    "--golden", type=click.Path(path_type=Path), help="Golden inputs of MODEL, .npz: tried now and at each start."
+)
+@config_options
+@click.option("--service", "-s", metavar="NAME", help="The service whose model is taken where no MODEL is given.")
+@output_option
+def manifest(
+    model: Path | None,
+    repository: Path,
+    name: str | None,
+    golden: Path | None,
+    config_path: Path,
+    env: str | None,
+    service: str | None,
+    output: str,
+) -> None:
+    """Put a model into a model server's repository, or a changed one in its place.
+
+    MODEL is an .onnx file. Without it, the model of a service in onnxship.yaml is taken, with its golden inputs,
+    labels and preprocessing. A server with MODEL_CONTROL=poll follows.
+
+    \b
+    Example: onnxship manifest fraud.onnx --repository models
+    """
+    if name:
+        _check("--name", name, r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 of A-Z, a-z, 0-9, ., _ and -")
+    store = partial(publish.write_repository, on_progress=partial(click.echo, err=True))
+    if model:
+        if service:
+            raise UsageError(f"{model} and --service {service} name two models.", "leave one of them out")
+        result = store(_of_file(model, golden), Path, repository, name or _name_from(model))
+    else:
+        config = _instead_of_a_model(golden, config_path, env)
+        chosen = config.resolve_service(service)
+        result = store(config.services[chosen].model, config.file, repository, name or chosen)
+    click.echo(report.as_json(result) if output == "json" else report.as_text(result))
+
+
+def _of_file(model: Path, golden: Path | None) -> configuration.Model:
+    if golden and not golden.is_file():
+        raise UsageError(f"There is no {golden}.", "name an .npz file that exists with --golden")
+    return configuration.Model(path=str(model), golden=str(golden or ""))
+
+
+def _instead_of_a_model(golden: Path | None, config_path: Path, env: str | None) -> configuration.Config:
+    if golden or not config_path.exists():
+        why = f"--golden {golden} belongs to one" if golden else f"there is no {config_path} to take one from"
+        raise UsageError(
+            f"No MODEL is given, and {why}.", "name the file: `onnxship manifest my.onnx --repository models`"
+        )
+    return configuration.load(config_path, env)
+
+
 def _working_directory(run: Run) -> Path:
     """Where the server finds service.py, which is read first: it is refused here as `onnxship build` refuses it."""
     directory = run.config.file(run.settings.image.context)
@@ -172,7 +230,11 @@ def _check(option: str, value: str, pattern: str, takes: str) -> None:
 def _measured(path: Path, service: str, has_data: bool) -> Quality | None:
     """The model's quality on the rows, judged as `publish` will; without rows only the file is checked."""
     config = configuration.load(path)
-    return publish.prepare(config, service, enforce_quality=False).quality if has_data else None
+    return (
+        publish.prepare(config.services[service].model, config.file, enforce_quality=False).quality
+        if has_data
+        else None
+    )
 
 
 def _name_from(model: Path) -> str:

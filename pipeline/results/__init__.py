@@ -3,7 +3,7 @@
 Every result turns into JSON by `dataclasses.asdict`; enums are strings with AWS's or our own words.
 """
 
-from pipeline.results.artifacts import Built, Initialised, Published, Signature, TensorSpec
+from pipeline.results.artifacts import Built, Initialised, Published, Signature, Stored, TensorSpec
 from pipeline.results.deployments import (
     Aborted,
     Plan,
@@ -74,6 +74,7 @@ __all__ = [
     "StackChange",
     "StageSpan",
     "Status",
+    "Stored",
     "Target",
     "TargetGroupState",
     "TargetHealth",

@@ -66,6 +66,21 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A model in a repository of the server's. `version` is what the server calls it; `removed` are the files that
+    neither this manifest nor the one before needs any more."""
+
+    manifest: str
+    version: str
+    size_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    quality: Quality | None
+    reused: bool
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Initialised:
     """The files that `init` wrote, and what to type next."""
 

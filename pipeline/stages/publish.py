@@ -6,6 +6,7 @@ definition pins the manifest: what was judged here is what every task loads, tod
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from pipeline import model_labels, model_manifest, onnx_model, stacks
+from pipeline import model_labels, model_manifest, model_repository, onnx_model, stacks
 from pipeline.aws import s3
 from pipeline.aws.session import Aws
 from pipeline.config import Config, Model, Predict
@@ -25,11 +26,12 @@ from pipeline.model_images import check_preprocessing
 from pipeline.model_labels import LABELS_NAME
 from pipeline.model_manifest import ManifestFile
 from pipeline.onnx_model import OnnxModel, inspect_model
-from pipeline.results import Published, Quality, Signature, TensorSpec, Verdict
+from pipeline.results import Published, Quality, Signature, Stored, TensorSpec, Verdict
 from pipeline.waiting import Clock
 
-__all__ = ["example_request", "inspect_model", "load_golden", "publish", "write_local"]
+__all__ = ["example_request", "inspect_model", "load_golden", "publish", "write_local", "write_repository"]
 
+FindFile = Callable[[str], Path]
 MODEL_NAME, GOLDEN_NAME, MANIFEST_NAME = "model.onnx", "golden.npz", "manifest.json"
 
 
@@ -91,7 +93,8 @@ def publish(
     nothing is stored: VersionIds (and with them the manifest's sha256) are empty unless all is there already.
     """
     del clock  # every stage is called alike; nothing here waits
-    prepared = prepare(config, service, live_quality=live_quality, on_progress=on_progress)
+    model = config.services[service].model
+    prepared = prepare(model, config.file, live_quality=live_quality, on_progress=on_progress)
     remedy = "run `onnxship bootstrap` first: it makes the bucket that models are stored in"
     bucket_name = stacks.required_outputs(aws, config.stack_name("registry"), remedy)["ArtifactBucketName"]
     bucket = Bucket(aws, bucket_name, f"models/{service}", on_progress, dry_run)
@@ -100,7 +103,7 @@ def publish(
     golden = _pinned(GOLDEN_NAME, bucket.put(GOLDEN_NAME, prepared.golden))
     if any(not file.version_id for file in (*files, golden)):
         return _published(prepared, bucket_name, s3.StoredObject("", "", "", 0, reused=False), files[0])
-    manifest = _render(config, service, prepared, files, golden)
+    manifest = _render(model, service, prepared, files, golden)
     return _published(prepared, bucket_name, bucket.put(MANIFEST_NAME, manifest), files[0])
 
 
@@ -110,18 +113,49 @@ def write_local(config: Config, service: str, directory: Path) -> Path:
     Where the golden inputs' file does not exist the manifest has none: the server needs them only for its warm-up.
     """
     model = config.services[service].model
-    has_golden = config.file(model.golden).exists()
-    prepared = prepare(config, service, enforce_quality=False) if has_golden else _unmeasured(config, model)
+    prepared = _prepared_here(model, config.file)
     directory.mkdir(parents=True, exist_ok=True)
     for name, path in prepared.names.items():
         (directory / name).write_bytes(path.read_bytes())
-    for name, content in (prepared.labels | ({GOLDEN_NAME: prepared.golden} if has_golden else {})).items():
+    for name, content in (prepared.labels | ({GOLDEN_NAME: prepared.golden} if prepared.golden else {})).items():
         (directory / name).write_bytes(content)
     files = [_beside(directory / name) for name in (*prepared.names, *prepared.labels)]
-    golden = _beside(directory / GOLDEN_NAME) if has_golden else None
+    golden = _beside(directory / GOLDEN_NAME) if prepared.golden else None
     manifest = directory / MANIFEST_NAME
-    manifest.write_bytes(_render(config, service, prepared, files, golden))
+    manifest.write_bytes(_render(model, service, prepared, files, golden))
     return manifest
+
+
+def write_repository(
+    model: Model,
+    file: FindFile,
+    repository: Path,
+    name: str,
+    *,
+    on_progress: Callable[[str], None] = stacks.silent,
+) -> Stored:
+    """The model as `<repository>/<name>/manifest.json`, for a server that follows the repository while this writes.
+
+    Validated as `publish` does, but held to no floor; where the golden inputs' file does not exist there are none.
+    Labels stand in the manifest itself. Raises ConfigError as `publish` does, UsageError where nothing can be written.
+    """
+    prepared = _prepared_here(model, file, on_progress)
+    files = model_repository.content_named(prepared.onnx, prepared.golden)
+    if prepared.labels:
+        labels = json.loads(prepared.labels[LABELS_NAME])
+        model = model.model_copy(update={"predict": model.predict.model_copy(update={"labels": labels})})
+    manifest = _render(model, name, prepared, [entry for entry, _ in files.model], files.golden and files.golden[0])
+    change = model_repository.put(repository / name, files, manifest)
+    return Stored(
+        manifest=str(repository / name / MANIFEST_NAME),
+        version=change.version,
+        size_bytes=sum(entry.size_bytes for entry, _ in files.model),
+        inputs=prepared.signature.inputs,
+        outputs=prepared.signature.outputs,
+        quality=prepared.quality,
+        reused=change.reused,
+        removed=change.removed,
+    )
 
 
 def example_request(config: Config, service: str) -> dict[str, Any]:
@@ -141,10 +175,17 @@ def _zeros(spec: TensorSpec) -> Any:
     return np.zeros(shape, NUMPY_NAMES[spec.datatype]).tolist()
 
 
-def _unmeasured(config: Config, model: Model) -> Prepared:
+def _prepared_here(model: Model, file: FindFile, on_progress: Callable[[str], None] = stacks.silent) -> Prepared:
+    """The model for a server on this machine, with golden inputs if there are any, however good it is."""
+    if model.golden and file(model.golden).exists():
+        return prepare(model, file, enforce_quality=False, on_progress=on_progress)
+    return _unmeasured(model, file)
+
+
+def _unmeasured(model: Model, file: FindFile) -> Prepared:
     """The model alone, without golden inputs and what they would have told."""
-    loaded = onnx_model.load_model(config.file(model.path))
-    _, labels = _classes(config, model, loaded)
+    loaded = onnx_model.load_model(file(model.path))
+    _, labels = _classes(model, file, loaded)
     return Prepared(loaded, _names(loaded), _labels_file(model, loaded, labels), b"", None)
 
 
@@ -154,18 +195,20 @@ def _names(loaded: OnnxModel) -> dict[str, Path]:
 
 
 def prepare(
-    config: Config,
-    service: str,
+    model: Model,
+    file: FindFile,
     *,
     live_quality: Quality | None = None,
     enforce_quality: bool = True,
     on_progress: Callable[[str], None] = stacks.silent,
 ) -> Prepared:
-    """The service's model and golden inputs, checked against each other, with ONNX Runtime's own answers."""
-    model = config.services[service].model
-    loaded = onnx_model.load_model(config.file(model.path))
-    predict, labels = _classes(config, model, loaded)
-    golden = load_golden(config.file(model.golden), loaded.signature)
+    """The model and its golden inputs, checked against each other, with ONNX Runtime's own answers.
+
+    `file` finds what `model` names, as Config.file does.
+    """
+    loaded = onnx_model.load_model(file(model.path))
+    predict, labels = _classes(model, file, loaded)
+    golden = load_golden(file(model.golden), loaded.signature)
     answers = loaded.answers(golden.inputs)
     _refuse_unbatched(loaded, answers, golden.rows)
     if doubt := model_labels.doubt(predict, answers):
@@ -183,11 +226,11 @@ def prepare(
     return Prepared(loaded, _names(loaded), _labels_file(model, loaded, labels), golden.as_npz(answers), quality)
 
 
-def _classes(config: Config, model: Model, loaded: OnnxModel) -> tuple[Predict, tuple[str, ...]]:
+def _classes(model: Model, file: FindFile, loaded: OnnxModel) -> tuple[Predict, tuple[str, ...]]:
     """What `/predict` speaks of, resolved and checked against the model, and its classes' names."""
     predict = model_manifest.predict_section(model.predict, loaded.signature)
     check_preprocessing(predict, loaded.signature)
-    return predict, model_labels.load_labels(config, predict, loaded.signature)
+    return predict, model_labels.load_labels(file, predict, loaded.signature)
 
 
 def _labels_file(model: Model, loaded: OnnxModel, labels: tuple[str, ...]) -> dict[str, bytes]:
@@ -265,9 +308,8 @@ def _predicted_labels(
 
 
 def _render(
-    config: Config, service: str, prepared: Prepared, files: list[ManifestFile], golden: ManifestFile | None
+    model: Model, service: str, prepared: Prepared, files: list[ManifestFile], golden: ManifestFile | None
 ) -> bytes:
-    model = config.services[service].model
     return model_manifest.render(service, files, golden, prepared.signature, model, onnxruntime.__version__)
 
 

@@ -204,7 +204,7 @@ def test_labels_that_do_not_do_are_refused(
     predict = Predict(labels="l.txt", probabilities="scores")
 
     with pytest.raises(ConfigError) as caught:
-        load_labels(configure(), predict, signature(-1, 4))
+        load_labels(configure().file, predict, signature(-1, 4))
 
     assert words in caught.value.what
 
@@ -215,7 +215,7 @@ def test_json_that_is_no_list_of_names_is_refused(configure: Configure, tmp_path
     (tmp_path / "l.json").write_text(content)
 
     with pytest.raises(ConfigError, match=r"l\.json (is not JSON|holds neither)"):
-        load_labels(configure(), Predict(labels="l.json", probabilities="scores"), signature(-1, 4))
+        load_labels(configure().file, Predict(labels="l.json", probabilities="scores"), signature(-1, 4))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_json_that_is_no_list_of_names_is_refused(configure: Configure, tmp_path
 def test_classes_need_an_output(configure: Configure, predict: Any, outputs: Any, words: str) -> None:
     """Names and an activation are of something."""
     with pytest.raises(ConfigError, match=words):
-        load_labels(configure(), Predict.model_validate(predict), signature(-1, 4, outputs=outputs))
+        load_labels(configure().file, Predict.model_validate(predict), signature(-1, 4, outputs=outputs))
 
 
 def test_logits_that_are_called_probabilities_are_told(configure: Configure) -> None:
@@ -249,7 +249,7 @@ def test_quality_is_measured_by_names_where_the_golden_labels_are_names(configur
     np.savez(tmp_path / "golden.npz", X=rows["X"], expected=names[rows["expected"]])
     config = configure(model__predict={"labels": names.tolist()})
 
-    quality = prepare(config, SERVICE).quality
+    quality = prepare(config.services[SERVICE].model, config.file).quality
 
     assert quality is not None
     assert 1.0 == quality.value
