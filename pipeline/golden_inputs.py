@@ -21,6 +21,7 @@ from pipeline.results import Signature, TensorSpec
 Array = np.ndarray[Any, Any]
 
 MIN_ROWS = 32
+DYNAMIC_BATCH = "export the model with a dynamic batch axis, or one of size 1, as first axis of every input"
 OUTPUT_PREFIX = "output:"
 NUMPY_NAMES = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64", "BYTES": "str"} | {
     name: name.lower() for name in ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
@@ -72,6 +73,21 @@ def load_golden(path: Path, signature: Signature) -> GoldenInputs:
     return GoldenInputs(inputs, _labels(path, found))
 
 
+def unjudgeable(spec: TensorSpec) -> str:
+    """In words, why golden inputs, which are sent by rows, cannot be put into this input; empty where they can.
+
+    A first axis of 1 takes them one by one.
+    """
+    if not spec.shape:
+        return f"input `{spec.name}` is a scalar (shape []): it has no first axis, so no rows to judge a release by"
+    if spec.shape[0] not in (-1, 1):
+        return (
+            f"input `{spec.name}` has shape {list(spec.shape)}: its first axis, the batch, is fixed to "
+            f"{spec.shape[0]}, so no row can be judged by itself"
+        )
+    return ""
+
+
 def _read(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -97,14 +113,12 @@ def _fitted(path: Path, found: Mapping[str, Array], spec: TensorSpec) -> Array:
             f"save the input under the model's own name: `{spec.name}`",
         )
     array = found[spec.name]
+    if problem := unjudgeable(spec):
+        raise ConfigError(f"{path} cannot be used: {problem}.", DYNAMIC_BATCH)
     if not _fits(array.shape, spec.shape):
-        hint = (
-            "export the model with a dynamic batch axis"
-            if spec.shape[:1] not in ((), (-1,))
-            else f"give each row the shape {list(spec.shape[1:])}"
-        )
         raise ConfigError(
-            f"{path}: `{spec.name}` has shape {list(array.shape)}; the model takes {list(spec.shape)} (-1: any).", hint
+            f"{path}: `{spec.name}` has shape {list(array.shape)}; the model takes {list(spec.shape)} (-1: any).",
+            f"give each row the shape {list(spec.shape[1:])}",
         )
     return _cast(path, array, spec)
 
@@ -135,7 +149,8 @@ def _cast(path: Path, array: Array, spec: TensorSpec) -> Array:
 
 
 def _fits(have: tuple[int, ...], want: tuple[int, ...]) -> bool:
-    return len(have) == len(want) > 0 and all(w in (-1, h) for h, w in zip(have, want, strict=True))
+    """Whether rows have the input's shape; their number, the first axis, is free."""
+    return len(have) == len(want) and all(w in (-1, h) for h, w in zip(have[1:], want[1:], strict=True))
 
 
 def _only(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:

@@ -61,17 +61,30 @@ class OnnxModel:
     session: onnxruntime.InferenceSession
 
     def answers(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """ONNX Runtime's own outputs by name; strings as numpy's `str` so that they can be saved without pickle."""
+        """ONNX Runtime's own outputs by name; strings as numpy's `str` so that they can be saved without pickle.
+
+        A model that takes one row a run is given them one by one.
+        """
         names = [spec.name for spec in self.signature.outputs]
         feed = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in inputs.items()}
         try:
-            values = self.session.run(names, feed)
+            values = self._by_rows(names, feed) if self.takes_one_row else self.session.run(names, feed)
         except (*ORT_REFUSALS, ValueError) as error:
             raise ConfigError(
                 f"{self.path.name} does not run on the golden inputs: {_first_line(error)}",
                 "check shapes and values of services.<name>.model.golden",
             ) from error
         return {n: np.asarray(v).astype(str) if v.dtype == object else v for n, v in zip(names, values, strict=True)}
+
+    @property
+    def takes_one_row(self) -> bool:
+        """Whether the batch, the first axis, is fixed to 1."""
+        return any(spec.shape[:1] == (1,) for spec in self.signature.inputs)
+
+    def _by_rows(self, names: list[str], feed: Mapping[str, Array]) -> list[Array]:
+        rows = range(len(next(iter(feed.values()))))
+        runs = [self.session.run(names, {name: array[n : n + 1] for name, array in feed.items()}) for n in rows]
+        return [np.concatenate(found) if np.ndim(found[0]) else found[0] for found in zip(*runs, strict=True)]
 
 
 def inspect_model(path: Path) -> Signature:

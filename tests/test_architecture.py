@@ -13,6 +13,7 @@ BELOW = PIPELINE_BASE | {"pipeline.judges", "pipeline.waiting", "pipeline.config
 PARTS = {
     "pipeline.building",
     "pipeline.deployment",
+    "pipeline.example_request",
     "pipeline.golden_inputs",
     "pipeline.labelled_table",
     "pipeline.model_images",

@@ -21,6 +21,7 @@ from pipeline.building.context import USER_CODE
 from pipeline.building.user_code import check_user_code
 from pipeline.cli.options import LOOPBACK, Run, config_options, dry_run_option, need, output_option, run_options
 from pipeline.errors import ConfigError, UsageError
+from pipeline.example_request import example_request
 from pipeline.results import Quality
 from pipeline.stages import init as init_stage
 from pipeline.stages import publish
@@ -71,6 +72,7 @@ def init(
         account=account,
         region=region,
         dry_run=dry_run,
+        on_progress=partial(click.echo, err=True),
     )
     click.echo(report.as_json(result) if output == "json" else report.as_text(result))
 
@@ -180,7 +182,7 @@ def _working_directory(run: Run) -> Path:
 
 def _how_to_call(run: Run, port: int) -> str:
     url = f"http://{LOOPBACK}:{port}"
-    example = publish.example_request(run.config, run.service)
+    path, body = example_request(run.config, run.service)
     golden = run.config.file(run.settings.model.golden)
     without = "" if golden.exists() else f"  There are no golden inputs at {golden}: the warm-up runs on zeros\n"
     has_images = run.settings.model.predict.preprocessing is not None
@@ -189,7 +191,7 @@ def _how_to_call(run: Run, port: int) -> str:
         f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n{without}"
         f"  Swagger UI  {url}/docs\n"
         f"  ready       curl {url}/v2/health/ready\n"
-        f"  predict     curl {url}/predict -d '{json.dumps(example)}'{images}"
+        f"  predict     curl {url}{path} -d '{json.dumps(body)}'{images}"
     )
 
 

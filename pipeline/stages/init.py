@@ -13,15 +13,18 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.errors import ConfigError, PipelineError, UsageError
+from pipeline.golden_inputs import DYNAMIC_BATCH, unjudgeable
 from pipeline.labelled_table import LABEL_NAMES, read_table
 from pipeline.model_images import suggested
 from pipeline.results import Initialised, Quality, Signature, TensorSpec
+from pipeline.stacks import silent
 
 MIN_ROWS = 32
 MAX_ROWS = 512
 FLOOR_SLACK = 0.02  # how much worse than today's model a release may be before it is refused
 NEXT_WITH_DATA = ("onnxship serve", "onnxship rehearse ship", "onnxship doctor")
 NEXT_WITHOUT_DATA = ("onnxship serve", "then, for everything else, golden.npz as onnxship.yaml describes it")
+NEXT_UNSHIPPABLE = ("onnxship serve", f"then, for everything else, {DYNAMIC_BATCH}")
 NUMPY_TYPES = {"FP32": "float32", "FP64": "float64", "FP16": "float16", "BOOL": "bool", "BYTES": "object"} | {
     name: name.lower() for name in ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 }
@@ -38,19 +41,27 @@ def init(
     account: str,
     region: str,
     dry_run: bool = False,
+    on_progress: Callable[[str], None] = silent,
 ) -> Initialised:
     """Write onnxship.yaml (and golden.npz when there is data) into `directory`; existing files are never replaced.
 
     `data` is an .npz with one array per model input and the labels as `expected`, or a .csv with a header, the
     features in the model's order and the label in the last column (or in one named label, target, y ...).
     `measure` is given the written file and judges the model on the rows as `publish` will: what it raises leaves
-    nothing behind, and the quality that it finds, less a little, becomes the floor.
+    nothing behind, and the quality that it finds, less a little, becomes the floor. A model that rows cannot be sent to
+    gets a configuration for `serve`, and is refused with `data`.
     """
     targets = [directory / "onnxship.yaml", *([directory / "golden.npz"] if data else [])]
     for path in targets:
         if path.exists():
             raise UsageError(f"{path} stands already and is left as it is.", f"move {path.name} away, or edit it")
-    _refuse_fixed_batch(model, signature)
+    problem = next(filter(None, map(unjudgeable, signature.inputs)), "")
+    if problem and data:
+        raise ConfigError(
+            f"{model.name}: {problem}.", DYNAMIC_BATCH + "; without --data, `onnxship serve` runs it as it is"
+        )
+    if problem:
+        on_progress(f"{model.name} can be served, not shipped: {problem}; to ship it, {DYNAMIC_BATCH}")
     arrays = read_labelled(data, signature) if data else {}
     settings = {
         "project": name,
@@ -62,6 +73,7 @@ def init(
         "labelled": "expected" in arrays,
         "signature": signature,
         "images": suggested(signature),
+        "problem": problem,
     }
     quality = None if dry_run else _write(targets, arrays, settings, measure)
     return Initialised(
@@ -72,7 +84,7 @@ def init(
         quality=quality,
         inputs=signature.inputs,
         outputs=signature.outputs,
-        next_commands=NEXT_WITH_DATA if data else NEXT_WITHOUT_DATA,
+        next_commands=NEXT_WITH_DATA if data else NEXT_UNSHIPPABLE if problem else NEXT_WITHOUT_DATA,
     )
 
 
@@ -114,15 +126,6 @@ def _rendered(settings: Mapping[str, object], quality: Quality | None) -> str:
 
 def _floor(quality: Quality) -> float:
     return max(0.0, math.floor((quality.value - FLOOR_SLACK) * 100) / 100)
-
-
-def _refuse_fixed_batch(model: Path, signature: Signature) -> None:
-    for spec in signature.inputs:
-        if spec.shape[:1] != (-1,):
-            raise ConfigError(
-                f"{model.name}: input `{spec.name}` has shape {list(spec.shape)}; its first axis, the batch, is fixed.",
-                "export the model with a dynamic batch axis",
-            )
 
 
 def _relative(model: Path, directory: Path) -> str:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,16 +19,16 @@ from pipeline.aws import s3
 from pipeline.aws.session import Aws
 from pipeline.config import Config, Model, Predict
 from pipeline.errors import ConfigError, GateRefused
-from pipeline.golden_inputs import NUMPY_NAMES, Array, GoldenInputs, load_golden
+from pipeline.golden_inputs import Array, GoldenInputs, load_golden
 from pipeline.judges import judge_quality
 from pipeline.model_images import check_preprocessing
 from pipeline.model_labels import LABELS_NAME
 from pipeline.model_manifest import ManifestFile
 from pipeline.onnx_model import OnnxModel, inspect_model
-from pipeline.results import Published, Quality, Signature, Stored, TensorSpec, Verdict
+from pipeline.results import Published, Quality, Signature, Stored, Verdict
 from pipeline.waiting import Clock
 
-__all__ = ["example_request", "inspect_model", "load_golden", "publish", "write_local", "write_repository"]
+__all__ = ["inspect_model", "load_golden", "publish", "write_local", "write_repository"]
 
 FindFile = Callable[[str], Path]
 MODEL_NAME, GOLDEN_NAME, MANIFEST_NAME = "model.onnx", "golden.npz", "manifest.json"
@@ -156,23 +155,6 @@ def write_repository(
         reused=change.reused,
         removed=change.removed,
     )
-
-
-def example_request(config: Config, service: str) -> dict[str, Any]:
-    """A body for `POST /predict`: the first golden row, or zeros where the golden inputs' file does not exist."""
-    model = config.services[service].model
-    signature, golden = inspect_model(config.file(model.path)), config.file(model.golden)
-    if golden.exists():
-        rows = {name: array[0].tolist() for name, array in load_golden(golden, signature).inputs.items()}
-    else:
-        rows = {spec.name: _zeros(spec) for spec in signature.inputs}
-    return {"input": next(iter(rows.values())) if len(rows) == 1 else rows}
-
-
-def _zeros(spec: TensorSpec) -> Any:
-    """The smallest row that fits the input: zeros, or empty strings."""
-    shape = [max(size, 1) for size in spec.shape[1:]]
-    return np.zeros(shape, NUMPY_NAMES[spec.datatype]).tolist()
 
 
 def _prepared_here(model: Model, file: FindFile, on_progress: Callable[[str], None] = stacks.silent) -> Prepared:

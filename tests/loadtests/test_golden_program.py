@@ -34,6 +34,18 @@ def test_every_row_is_sent_and_every_answer_kept(site, model_files, tmp_path):
     assert {(200, "v1", '{"prediction": 1}')} == {(a["status"], a["release"], a["body"]) for a in said["answers"][1:]}
 
 
+def test_rows_go_one_by_one_to_a_model_that_takes_one(site, model_files, tmp_path):
+    """Ten rows, ten requests."""
+    manifest = json.loads(model_files[0].read_text())
+    manifest["inputs"][0]["shape"] = [1, 3]
+    model_files[0].write_text(json.dumps(manifest))
+
+    said = ask(site, model_files, tmp_path / "out.json")
+
+    assert [1] * 10 == [json.loads(body)["inputs"][0]["shape"][0] for _, body, _ in site.asked]
+    assert 10 == said["rows"]
+
+
 def test_an_answer_that_is_not_200_is_the_last(site, model_files, tmp_path):
     """What it means is not this program's business; asking on would change nothing."""
     site.status = 429

@@ -33,7 +33,9 @@ BUCKET = "demo-test-artifacts"
 WEIGHTS = np.eye(4, 3, dtype=np.float32) * 4
 
 
-def tiny_onnx(*, ir_version: int = 10, opset: int = 17, weights: np.ndarray = WEIGHTS) -> onnx.ModelProto:
+def tiny_onnx(
+    *, ir_version: int = 10, opset: int = 17, weights: np.ndarray = WEIGHTS, rows: str | int = "N"
+) -> onnx.ModelProto:
     """A classifier X [N, 4] -> label [N], probabilities [N, 3]: the largest of the first three values wins."""
     nodes = [
         helper.make_node("MatMul", ["X", "W"], ["scores"]),
@@ -43,10 +45,10 @@ def tiny_onnx(*, ir_version: int = 10, opset: int = 17, weights: np.ndarray = WE
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [rows, 4])],
         [
-            helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, [rows]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [rows, 3]),
         ],
         [onnx.numpy_helper.from_array(weights, "W")],
     )

@@ -14,6 +14,7 @@ from socket import socket
 from typing import Any
 
 import httpx
+import onnx
 import pytest
 
 from pipeline.aws.models import PinnedModel
@@ -21,6 +22,7 @@ from pipeline.deployment.measuring import Job, measure_here
 from pipeline.results import Target, Verdict
 from pipeline.stages import publish
 from pipeline.stages.golden import golden
+from tests.pipeline.conftest import tiny_onnx
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,6 +88,21 @@ def test_the_real_server_passes_on_every_row(config, server, model):
 def test_predict_must_say_what_the_model_says(config, server, model):
     """`/predict` of the real server is asked too, and agrees."""
     assert "`/predict` gives the model's labels on 32 rows" in judge(config, server, model).reason
+
+
+@pytest.fixture
+def one_row_a_run(project) -> None:
+    """The project's model was exported with a batch of one."""
+    onnx.save(tiny_onnx(rows=1), project / "model.onnx")
+
+
+@pytest.mark.usefixtures("one_row_a_run")
+def test_a_model_that_takes_one_row_is_judged_row_by_row(config, server, model):
+    """It passes on all 40 rows, at `/predict` too."""
+    result = judge(config, server, model)
+
+    assert (Verdict.PASS, 40) == (result.verdict, result.numbers["rows"]), result.reason
+    assert "`/predict` gives the model's labels on 32 rows" in result.reason
 
 
 @pytest.fixture

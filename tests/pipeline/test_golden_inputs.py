@@ -58,14 +58,32 @@ def test_mistakes_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) 
         load_golden(saved(tmp_path, **arrays), SIGNATURE)
 
 
-def test_a_fixed_batch_is_explained(tmp_path: Path) -> None:
-    """A model exported for one row cannot take forty: the remedy is a dynamic axis."""
-    fixed = Signature((TensorSpec("X", "FP32", (1, 4)),), SIGNATURE.outputs, 10, 17)
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        (
+            (8, 4),
+            "input `X` has shape [8, 4]: its first axis, the batch, is fixed to 8, so no row can be judged by itself",
+        ),
+        ((), "input `X` is a scalar (shape []): it has no first axis, so no rows to judge a release by"),
+    ],
+)
+def test_an_input_that_takes_no_rows_is_explained(tmp_path: Path, shape: tuple[int, ...], says: str) -> None:
+    """A model exported for eight rows can be given neither one nor forty; a scalar has none."""
+    fixed = Signature((TensorSpec("X", "FP32", shape),), SIGNATURE.outputs, 10, 17)
 
     with pytest.raises(ConfigError) as caught:
         load_golden(saved(tmp_path, X=X), fixed)
 
-    assert caught.value.remedy == "export the model with a dynamic batch axis"
+    assert says in caught.value.what
+    assert "dynamic batch axis, or one of size 1" in caught.value.remedy
+
+
+def test_a_batch_of_one_takes_all_rows(tmp_path: Path) -> None:
+    """One by one, as most clients send them."""
+    fixed = Signature((TensorSpec("X", "FP32", (1, 4)),), SIGNATURE.outputs, 10, 17)
+
+    assert 40 == load_golden(saved(tmp_path, X=X), fixed).rows
 
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:

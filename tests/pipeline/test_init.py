@@ -117,14 +117,38 @@ def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None
     assert 40 == len(read_labelled(tmp_path / "d.csv", ONE_INPUT)["X"])
 
 
-def test_a_fixed_batch_axis_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    """Rows could not be sent in batches."""
-    fixed = Signature((TensorSpec("X", "FP32", (1, 2)),), (), 10, 22)
+FIXED_TO_8, SCALAR = (Signature((TensorSpec("X", "FP32", shape),), (), 10, 22) for shape in ((8, 2), ()))
 
-    with pytest.raises(ConfigError, match="is fixed"):
-        written(tmp_path / "new", fixed)
+
+@pytest.mark.parametrize(("signature", "says"), [(FIXED_TO_8, "is fixed to 8"), (SCALAR, "is a scalar")])
+def test_a_model_that_takes_no_rows_is_not_judged(tmp_path: Path, signature: Signature, says: str) -> None:
+    """With labelled rows it is refused before anything is written."""
+    with pytest.raises(ConfigError, match=says):
+        written(tmp_path / "new", signature, data=csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3"))
 
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("signature", "says"), [(FIXED_TO_8, "is fixed to 8"), (SCALAR, "is a scalar")])
+def test_a_model_that_takes_no_rows_can_still_be_served(tmp_path: Path, signature: Signature, says: str) -> None:
+    """Without data there is a configuration for `serve`, and a notice that no more is possible, in it too."""
+    lines: list[str] = []
+
+    written(tmp_path, signature, on_progress=lines.append)
+
+    config.load(tmp_path / "onnxship.yaml")
+    assert "m.onnx can be served, not shipped: input `X`" in lines[0]
+    assert says in lines[0]
+    assert says in (tmp_path / "onnxship.yaml").read_text()
+
+
+def test_a_batch_of_one_is_taken(tmp_path: Path) -> None:
+    """Its rows are judged one by one."""
+    one_row = Signature((TensorSpec("X", "FP32", (1, 2)),), (), 10, 22)
+
+    written(tmp_path, one_row, data=csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3"))
+
+    assert (40, 2) == np.load(tmp_path / "golden.npz")["X"].shape
 
 
 def test_what_publish_would_refuse_leaves_nothing_behind(tmp_path: Path) -> None:

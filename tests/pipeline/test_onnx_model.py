@@ -14,7 +14,7 @@ from pipeline import onnx_model
 from pipeline.errors import ConfigError
 from pipeline.onnx_model import inspect_model, load_model
 from pipeline.results import Signature, TensorSpec
-from tests.pipeline.conftest import WEIGHTS, tiny_onnx
+from tests.pipeline.conftest import WEIGHTS, golden_rows, tiny_onnx
 
 
 def saved(path: Path, model: onnx.ModelProto) -> Path:
@@ -159,6 +159,15 @@ def test_answers_are_the_models_own(tmp_path: Path) -> None:
     answers = loaded.answers({"X": WEIGHTS.T @ np.eye(4, dtype=np.float32)})
 
     np.testing.assert_array_equal([0, 1, 2], answers["label"])
+
+
+def test_a_model_of_one_row_answers_row_by_row(tmp_path: Path) -> None:
+    """The answers stand together as those of a model with a dynamic batch do."""
+    rows = {"X": golden_rows()["X"]}
+    one, any_number = (load_model(saved(tmp_path / "m.onnx", tiny_onnx(rows=n))).answers(rows) for n in (1, "N"))
+
+    np.testing.assert_array_equal(any_number["label"], one["label"])
+    np.testing.assert_allclose(any_number["probabilities"], one["probabilities"], rtol=1e-6)
 
 
 def test_strings_go_in_and_out(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from pipeline.aws.session import Aws
 from pipeline.config import Config
 from pipeline.errors import ConfigError, GateRefused, UsageError
+from pipeline.example_request import example_request
 from pipeline.results import Quality
-from pipeline.stages.publish import example_request, publish, write_local
+from pipeline.stages.publish import publish, write_local
 from pipeline.waiting import FakeClock
 from tests.pipeline.conftest import SERVICE, Configure, golden_rows, tiny_onnx
 
@@ -190,7 +191,7 @@ def test_a_local_copy_needs_no_golden_inputs(config: Config, project: Path, tmp_
 
     assert "golden" not in json.loads(path.read_text())
     assert {"manifest.json", "model.onnx"} == {file.name for file in path.parent.iterdir()}
-    assert {"input": [0.0] * 4} == example_request(config, SERVICE)
+    assert ("/predict", {"input": [0.0] * 4}) == example_request(config, SERVICE)
 
 
 def test_golden_inputs_that_are_there_must_be_right(config: Config, project: Path, tmp_path: Path) -> None:
@@ -201,6 +202,14 @@ def test_golden_inputs_that_are_there_must_be_right(config: Config, project: Pat
         write_local(config, SERVICE, tmp_path / "local")
 
 
+def test_a_model_that_takes_no_single_row_has_whole_tensors_as_example(config: Config, project: Path) -> None:
+    """`/predict` takes rows; `/infer` takes any shape."""
+    onnx.save(tiny_onnx(rows=8), project / "model.onnx")
+
+    tensor = {"name": "X", "datatype": "FP32", "shape": [8, 4], "data": [0.0] * 32}
+    assert (f"/v2/models/{SERVICE}/infer", {"inputs": [tensor]}) == example_request(config, SERVICE)
+
+
 def test_the_example_request_is_the_first_golden_row(config: Config) -> None:
     """`onnxship serve` can print a request that the model understands."""
-    assert {"input": golden_rows()["X"][0].tolist()} == example_request(config, SERVICE)
+    assert ("/predict", {"input": golden_rows()["X"][0].tolist()}) == example_request(config, SERVICE)
