@@ -74,8 +74,9 @@ def init(
         "signature": signature,
         "images": suggested(signature),
         "problem": problem,
+        "doubt": "",
     }
-    quality = None if dry_run else _write(targets, arrays, settings, measure)
+    quality = None if dry_run else _write(targets, arrays, settings, measure, on_progress)
     return Initialised(
         config=str(targets[0]),
         golden=str(targets[1]) if data else "",
@@ -93,6 +94,7 @@ def _write(
     arrays: Mapping[str, np.ndarray],
     settings: Mapping[str, object],
     measure: Callable[[Path], Quality | None],
+    on_progress: Callable[[str], None],
 ) -> Quality | None:
     """Write the files, judge them, and write the floor; or leave everything as it was."""
     config, directory = targets[0], targets[0].parent
@@ -104,7 +106,8 @@ def _write(
         config.write_text(_rendered(settings, None))
         found = measure(config)
         quality = replace(found, at_least=_floor(found)) if found else None
-        config.write_text(_rendered(settings, quality))
+        doubt = _doubt(quality, arrays["expected"]) if quality else ""
+        config.write_text(_rendered(dict(settings) | {"doubt": doubt}, quality))
     except (PipelineError, OSError) as error:
         for path in targets:
             path.unlink(missing_ok=True)
@@ -115,6 +118,8 @@ def _write(
                 f"{directory} cannot be written: {error.strerror}.", "choose another --directory"
             ) from error
         raise
+    if doubt:
+        on_progress(f"Warning: {doubt}")
     return quality
 
 
@@ -122,6 +127,20 @@ def _rendered(settings: Mapping[str, object], quality: Quality | None) -> str:
     template = files("pipeline").joinpath("onnxship.yaml.j2").read_text()
     rendered = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(template)  # noqa: S701 - YAML
     return rendered.render(settings, quality=quality) + "\n"
+
+
+def _doubt(quality: Quality, labels: np.ndarray) -> str:
+    """In words, that the rows do not show the model to know more than their commonest label; empty where they do."""
+    found, counts = np.unique(labels, return_counts=True)
+    commonest, share = " ".join(str(found[counts.argmax()]).split()), counts.max() / len(labels)
+    if len(found) == 1:
+        return f"every row has the label `{commonest}`: a model that always says it passes"
+    if quality.value > share:
+        return ""
+    return (
+        f"the model gets {quality.value:.4f} of the labels right; always saying `{commonest}`, the commonest, gets "
+        f"{share:.4f}: are the columns in the model's order?"
+    )
 
 
 def _floor(quality: Quality) -> float:

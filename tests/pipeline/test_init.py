@@ -173,6 +173,37 @@ def test_the_floor_is_what_the_model_reaches_less_a_little(tmp_path: Path) -> No
     assert 0.83 == quality.at_least
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "told"),
+    [(0.3, True), (0.5, True), (0.525, False)],
+)
+def test_a_model_no_better_than_the_commonest_label_is_doubted(tmp_path: Path, accuracy: float, told: bool) -> None:
+    """Said aloud and in the file, with both numbers: columns in another order look like this."""
+    np.savez(tmp_path / "d.npz", X=np.ones((40, 2)), expected=[1] * 20 + [0, 2] * 10)
+    lines: list[str] = []
+
+    measured = Quality("accuracy", accuracy, 0.0, 40)
+    written(tmp_path, ONE_INPUT, data=tmp_path / "d.npz", measure=lambda _: measured, on_progress=lines.append)
+
+    doubt = (
+        f"the model gets {accuracy:.4f} of the labels right; always saying `1`, the commonest, gets 0.5000: "
+        "are the columns in the model's order?"
+    )
+    assert ([f"Warning: {doubt}"] if told else []) == lines
+    assert told == (doubt in (tmp_path / "onnxship.yaml").read_text())
+    config.load(tmp_path / "onnxship.yaml")
+
+
+def test_rows_of_one_label_are_doubted(tmp_path: Path) -> None:
+    """Nothing is better than always saying it."""
+    lines: list[str] = []
+    data = csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3")
+
+    written(tmp_path, ONE_INPUT, data=data, measure=lambda _: Quality("accuracy", 1.0, 0, 40), on_progress=lines.append)
+
+    assert ["Warning: every row has the label `3`: a model that always says it passes"] == lines
+
+
 def test_the_file_that_init_writes_is_a_valid_configuration(tmp_path: Path) -> None:
     """With data and without; the model's path is relative where it lies below the file."""
     data = csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3")
