@@ -122,7 +122,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise ConfigError(
             f"The model {path} cannot be read: {error.strerror}.",
-            "name a file that exists: services.<name>.model.path, or `--model` of `onnxship init`",
+            "name an .onnx file that exists (in onnxship.yaml by services.<name>.model.path)",
         ) from error
     if not content:
         raise ConfigError(f"The model {path} is empty.", "copy or export the model again")

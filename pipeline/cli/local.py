@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from pipeline import config as configuration
 from pipeline import report
 from pipeline.building.context import USER_CODE
 from pipeline.building.user_code import check_user_code
-from pipeline.cli.options import LOOPBACK, Run, config_options, dry_run_option, need, output_option, run_options
+from pipeline.cli.options import LOOPBACK, Run, config_options, dry_run_option, need, output_option, service_option
 from pipeline.errors import ConfigError, UsageError
 from pipeline.example_request import example_request
 from pipeline.results import Quality
@@ -27,6 +28,7 @@ from pipeline.stages import init as init_stage
 from pipeline.stages import publish
 
 PORT = click.IntRange(1, 65535)
+MAX_SHOWN = 1000  # characters of a request that are still copied from a terminal
 
 
 def add_to(cli: click.Group) -> None:
@@ -37,10 +39,10 @@ def add_to(cli: click.Group) -> None:
 @click.command()
 @click.option("--model", "model", type=click.Path(path_type=Path), required=True, help="Your .onnx file.")
 @click.option("--data", type=click.Path(path_type=Path), help="Labelled rows, .npz or .csv, 32 or more.")
-@click.option("--name", metavar="NAME", help="The project's and service's name; the model's file name if left out.")
+@click.option("--name", metavar="NAME", help="Of project and service; if left out, the file's.")
 @click.option("--account", default="111122223333", show_default=True, metavar="ID", help="Your AWS account.")
 @click.option("--region", default="eu-west-1", show_default=True, metavar="REGION", help="Where to deploy.")
-@click.option("--directory", type=click.Path(path_type=Path), default=".", help="Where the files are written.")
+@click.option("--directory", type=click.Path(path_type=Path), default=".", show_default=True, help="For the files.")
 @dry_run_option
 @output_option
 def init(
@@ -54,6 +56,10 @@ def init(
     output: str,
 ) -> None:
     """Write a commented onnxship.yaml and golden.npz for a model of yours.
+
+    A .csv has a header, the features in the model's order and the label in the last column, or in one named label,
+    target or y. An .npz has an array for each input of the model, and the labels as `expected`. Without --data the
+    model can be served; shipping it needs golden.npz.
 
     \b
     Example: onnxship init --model fraud.onnx --data labelled.csv
@@ -78,21 +84,23 @@ def init(
 
 
 @click.command()
-@run_options
-@click.option("--port", type=PORT, default=8080, show_default=True, help="The port to answer on.")
-@click.option("--admin-port", type=PORT, default=8081, show_default=True, help="The port of /metrics.")
-def serve(run: Run, port: int, admin_port: int) -> None:
+@config_options
+@service_option
+@click.option("--port", type=PORT, metavar="PORT", default=8080, show_default=True, help="The port to answer on.")
+@click.option("--admin-port", type=PORT, metavar="PORT", default=8081, show_default=True, help="The port of /metrics.")
+def serve(config_path: Path, env: str | None, service: str | None, port: int, admin_port: int) -> None:
     """Serve the model on this machine with the server that runs on ECS; no AWS, no rehearsal.
+
+    The model and the server's settings stand in onnxship.yaml, which `onnxship init` writes. Ctrl-C ends it.
 
     \b
     Example: onnxship serve --port 8080
     """
     need("fastapi", "onnxship[serve]")
-    if port == admin_port:
-        raise UsageError(f"--port and --admin-port are both {port}.", "give each a port of its own")
+    config = configuration.load(config_path, env)
+    run = Run(config, config.resolve_service(service), "text")
     context = _working_directory(run)
-    for number in (port, admin_port):
-        _need_free(number)
+    _need_free(port, admin_port)
     with tempfile.TemporaryDirectory(prefix="onnxship-serve-") as scratch:
         manifest = publish.write_local(run.config, run.service, Path(scratch) / "published")
         environment = (
@@ -109,7 +117,7 @@ def serve(run: Run, port: int, admin_port: int) -> None:
                 "DRAIN_S": "0",
             }
         )
-        click.echo(_how_to_call(run, port), err=True)
+        click.echo(_how_to_call(run, port, Path(scratch) / "request.json"), err=True)
         _run_until_interrupted([sys.executable, "-m", "model_service"], environment, cwd=context)
 
 
@@ -136,7 +144,7 @@ def manifest(
     """Put a model into a model server's repository, or a changed one in its place.
 
     MODEL is an .onnx file. Without it, the model of a service in onnxship.yaml is taken, with its golden inputs,
-    labels and preprocessing. A server with MODEL_CONTROL=poll follows.
+    labels and preprocessing. A server with MODEL_CONTROL=poll follows; the version before stays for its readers.
 
     \b
     Example: onnxship manifest fraud.onnx --repository models
@@ -180,9 +188,14 @@ def _working_directory(run: Run) -> Path:
     return directory
 
 
-def _how_to_call(run: Run, port: int) -> str:
+def _how_to_call(run: Run, port: int, example: Path) -> str:
+    """Lines to copy; a request too long for one stands in `example`, which lasts as long as the server."""
     url = f"http://{LOOPBACK}:{port}"
     path, body = example_request(run.config, run.service)
+    written = json.dumps(body)
+    if len(written) > MAX_SHOWN:
+        example.write_text(written)
+        written = f"@{example}"
     golden = run.config.file(run.settings.model.golden)
     without = "" if golden.exists() else f"  There are no golden inputs at {golden}: the warm-up runs on zeros\n"
     has_images = run.settings.model.predict.preprocessing is not None
@@ -191,7 +204,7 @@ def _how_to_call(run: Run, port: int) -> str:
         f"Serving {run.settings.model.path} on {url} (Ctrl-C ends it)\n{without}"
         f"  Swagger UI  {url}/docs\n"
         f"  ready       curl {url}/v2/health/ready\n"
-        f"  predict     curl {url}{path} -d '{json.dumps(body)}'{images}"
+        f"  predict     curl {url}{path} -d '{written}'{images}"
     )
 
 
@@ -215,13 +228,17 @@ def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd:
         raise ConfigError(f"The server ended with exit code {code}.", "see the last log line above for the cause")
 
 
-def _need_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise UsageError(f"Port {port} is in use.", "choose another with --port or --admin-port") from error
+def _need_free(port: int, admin_port: int) -> None:
+    if port == admin_port:
+        raise UsageError(f"--port and --admin-port are both {port}.", "give them two ports")
+    for option, number in (("--port", port), ("--admin-port", admin_port)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, number))
+            except OSError as error:
+                why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+                raise UsageError(f"Port {number} {why}.", f"choose another with {option}") from error
 
 
 def _check(option: str, value: str, pattern: str, takes: str) -> None:

@@ -112,6 +112,11 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+service_option = click.option(
+    "--service", "-s", envvar="ONNXSHIP_SERVICE", metavar="NAME", help="The service to act on."
+)
+
+
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that reads onnxship.yaml; the command gets a Run as its first argument."""
 
@@ -120,8 +125,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         config = configuration.load(config_path, env)
         return command(Run(config, config.resolve_service(service), output), **rest)
 
-    service = click.option("--service", "-s", envvar="ONNXSHIP_SERVICE", metavar="NAME", help="The service to act on.")
-    return config_options(service(output_option(wrapped)))
+    return config_options(service_option(output_option(wrapped)))
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,12 +17,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import yaml
 from click.testing import CliRunner
 from PIL import Image
 
 from pipeline.cli import cli, complete
+from pipeline.errors import UsageError
+from tests.pipeline.conftest import tiny_onnx
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60
@@ -146,16 +150,45 @@ def test_a_number_that_is_no_port_is_refused(project: Path, option: str, port: s
     assert "1<=x<=65535" in answer.output
 
 
-@pytest.mark.parametrize("ports", [["--port", "8081"], ["--port", "9000", "--admin-port", "9000"]])
-def test_one_port_for_both_is_refused(project: Path, ports: list[str]) -> None:
-    """Exit code 2 and both options, also where one of them is the default."""
-    command = [sys.executable, "-m", "pipeline", "serve", *ports]
-    ended = subprocess.run(
-        command, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+def test_one_port_for_both_is_refused(project: Path) -> None:
+    """Before the server finds out."""
+    words = ["serve", "--config", str(project / "onnxship.yaml"), "--port", "9000", "--admin-port", "9000"]
+    with pytest.raises(UsageError, match="--port and --admin-port are both 9000"):
+        CliRunner().invoke(cli, words, catch_exceptions=False)
+
+
+def test_a_port_that_is_taken_is_named_with_its_option(project: Path) -> None:
+    """The one to be changed."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        words = ["--config", str(project / "onnxship.yaml"), "--port", str(free_port()), "--admin-port", str(number)]
+        with pytest.raises(UsageError) as caught:
+            CliRunner().invoke(cli, ["serve", *words], catch_exceptions=False)
+
+    assert (f"Port {number} is in use.", "choose another with --admin-port") == (
+        caught.value.what,
+        caught.value.remedy,
     )
 
-    assert 2 == ended.returncode
-    assert f"--port and --admin-port are both {ports[1]}." in ended.stderr
+
+@pytest.fixture
+def wide_rows(project: Path) -> None:
+    """The project's model takes 800 rows a run, and nothing else: its example is long."""
+    onnx.save(tiny_onnx(rows=800), project / "model.onnx")
+    (project / "golden.npz").unlink()
+
+
+@pytest.mark.usefixtures("wide_rows")
+def test_an_example_too_long_to_copy_stands_in_a_file(serve: tuple[subprocess.Popen[str], int]) -> None:
+    """The line that is shown can be typed as it stands while the server runs."""
+    process, port = serve
+    wait_ready(process, port)
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if line.startswith("  predict"))
+
+    answer = subprocess.run(shlex.split(line.removeprefix("  predict")), capture_output=True, text=True, check=True)
+
+    assert 800 == len(json.loads(answer.stdout)["outputs"][0]["data"])
 
 
 def test_a_faulty_service_py_is_refused_before_the_server_starts(project: Path) -> None:
