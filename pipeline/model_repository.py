@@ -6,19 +6,23 @@ else is there, and the files of the manifest of before, kept as `manifest.previo
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import ConfigError, UsageError
 from pipeline.model_manifest import ManifestFile, measure
 from pipeline.onnx_model import OnnxModel, with_data_named
 
 MANIFEST_NAME, PREVIOUS_NAME = "manifest.json", "manifest.previous.json"
+UNFINISHED = ".unfinished"  # the next run overwrites what a killed one left
+OWN_NAME = re.compile(r"(model|data|golden)-[0-9a-f]{12}(\.[^.]*)?")
 DIGITS = 12  # of the sha256, in names as in the version that the server gives a manifest
 
 Content = Path | bytes
@@ -53,7 +57,7 @@ def content_named(onnx: OnnxModel, golden: bytes) -> ModelFiles:
 
 
 def put(directory: Path, files: ModelFiles, manifest: bytes) -> Change:
-    """Write what is not there yet, and the manifest last; then remove what two manifests ago alone needed.
+    """Write what is not there yet, and the manifest last; then remove what neither it nor the one before names.
 
     Raises UsageError when the directory cannot be written, ConfigError when a source changes while it is copied.
     """
@@ -61,20 +65,29 @@ def put(directory: Path, files: ModelFiles, manifest: bytes) -> Change:
     current, previous = directory / MANIFEST_NAME, directory / PREVIOUS_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for entry, content in [*files.model, *([files.golden] if files.golden else [])]:
-            _place(directory / entry.name, content, entry.sha256)
-        if current.exists() and current.read_bytes() == manifest:
-            return Change(version, reused=True, removed=())
-        outdated = _own_files(previous) - _own_files(current)
-        if current.exists():
-            _place(previous, current.read_bytes())
-        _place(current, manifest)
-        removed = sorted(outdated - _own_files(current))
-        for name in removed:
-            (directory / name).unlink(missing_ok=True)
+        with _alone(directory):
+            for entry, content in [*files.model, *([files.golden] if files.golden else [])]:
+                _place(directory / entry.name, content, entry.sha256)
+            if current.exists() and current.read_bytes() == manifest:
+                return Change(version, reused=True, removed=())
+            if current.exists():
+                _place(previous, current.read_bytes())
+            _place(current, manifest)
+            removed = _remove_own_but(directory, _named_in(current) | _named_in(previous))
     except OSError as error:
         raise UsageError(f"{directory} cannot be written: {error.strerror}.", "name another --repository") from error
-    return Change(version, reused=False, removed=tuple(removed))
+    return Change(version, reused=False, removed=removed)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two runs at once would remove each other's files; the second one waits."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _named(stem: str, suffix: str, content: Content) -> Entry:
@@ -86,7 +99,7 @@ def _place(path: Path, content: Content, sha256: str = "") -> None:
     """Put the content at `path` in one step; what stands there with this sha256 is left alone."""
     if sha256 and path.exists() and measure(path)[0] == sha256:
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(UNFINISHED)
     try:
         with unfinished.open("wb") as target:
             if isinstance(content, bytes):
@@ -103,21 +116,25 @@ def _place(path: Path, content: Content, sha256: str = "") -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _own_files(manifest: Path) -> set[str]:
-    """The files that a manifest names, of those that were named here: by their content. Others are the user's own."""
-    return {file["name"] for file in _listed(manifest) if _is_own(file)}
-
-
-def _listed(manifest: Path) -> Iterator[dict[str, Any]]:
+def _named_in(manifest: Path) -> set[str]:
+    """The files that a manifest names; none where there is none, or no server could use it."""
     try:
         content = json.loads(manifest.read_bytes())
-        yield from (file for file in [*content["files"], content.get("golden")] if file)
+        return {str(file["name"]) for file in [*content["files"], content.get("golden")] if file}
     except FileNotFoundError:
-        return
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return  # written by hand, and not as the server takes it: no file is known to be its own
+        return set()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
-def _is_own(file: Any) -> bool:
-    name, sha256 = (str(file.get("name")), str(file.get("sha256"))) if isinstance(file, dict) else ("", "")
-    return Path(name).name == name and len(sha256) > DIGITS and Path(name).stem.endswith(f"-{sha256[:DIGITS]}")
+def _remove_own_but(directory: Path, kept: set[str]) -> tuple[str, ...]:
+    """Remove what was written here and is not in `kept`, also by a run that was killed; its name holds its sha256."""
+    candidates = [path for path in directory.iterdir() if path.name not in kept and OWN_NAME.fullmatch(path.name)]
+    own = sorted(path for path in candidates if path.is_file() and _sha256_in(path) == measure(path)[0][:DIGITS])
+    for path in own:
+        path.unlink()
+    return tuple(path.name for path in own)
+
+
+def _sha256_in(path: Path) -> str:
+    return path.stem.rpartition("-")[2]

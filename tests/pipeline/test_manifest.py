@@ -127,6 +127,35 @@ def test_files_of_the_users_own_are_never_removed(project: Path, repository: Pat
     assert own.exists()
 
 
+def test_a_file_that_only_looks_like_one_of_these_is_left(project: Path, repository: Path) -> None:
+    """What a name holds must be the sha256 of the content: a date is none."""
+    manifest(project / "model.onnx", "--repository", repository)
+    table = repository / "model/data-202611261200.csv"
+    table.write_text("a,b\n")
+
+    onnx.save(tiny_onnx(weights=OTHER_WEIGHTS), project / "model.onnx")
+    manifest(project / "model.onnx", "--repository", repository)
+
+    assert table.exists()
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_change(project: Path, repository: Path) -> None:
+    """Its files are whole, but no manifest names them; the one that it was writing is not whole."""
+    manifest(project / "model.onnx", "--repository", repository)
+    directory = repository / "model"
+    left = directory / f"model-{hashlib.sha256(b'half done').hexdigest()[:12]}.onnx"
+    left.write_bytes(b"half done")
+    (directory / ".unfinished").write_bytes(b"cut of")
+
+    onnx.save(tiny_onnx(weights=OTHER_WEIGHTS), project / "model.onnx")
+    answer = manifest(project / "model.onnx", "--repository", repository, "--output", "json")
+
+    assert [left.name] == json.loads(answer.stdout)["removed"]
+    files = [*pinned(directory / "manifest.json"), *pinned(directory / "manifest.previous.json")]
+    expected = {"manifest.json", "manifest.previous.json", *(file["name"] for file in files)}
+    assert expected == {file.name for file in directory.iterdir()}
+
+
 def test_what_does_not_do_leaves_what_stands(project: Path, repository: Path) -> None:
     """A model that `publish` would refuse is refused here before anything is written."""
     manifest(project / "model.onnx", "--repository", repository)
