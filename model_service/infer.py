@@ -122,6 +122,9 @@ class InferWork:
         shape = _raw_shape(spec, len(content))
         check_shape(shape, spec, max_rows=self._max_rows)
         if spec.datatype.name == "BYTES":
+            if element_count(shape) != 1:
+                words = f"a raw binary request is one element; `{spec.name}` is {list(spec.shape)}"
+                raise RequestRefused(400, words)
             try:
                 array = np.array([str(content, "utf-8")], np.object_).reshape(shape)
             except UnicodeDecodeError as error:
@@ -184,12 +187,15 @@ def check_header(datatype: str, shape: Sequence[int], spec: TensorSpec, *, max_r
 
 
 def asked_outputs(names: Sequence[str], model: Model) -> tuple[str, ...]:
-    """The outputs that are asked for by `names`, all where there are none. Raises RequestRefused(400)."""
+    """The outputs that are asked for by `names`, each once, all where there are none. Raises RequestRefused(400).
+
+    Once, as in Triton: else a small request could ask for an answer of any size.
+    """
     for name in names:
         if name not in model.outputs_by_name:
             known = ", ".join(f"`{known}`" for known in model.output_names)
             raise RequestRefused(400, f"unknown output `{name}`; the model has {known}")
-    return tuple(names) or model.output_names
+    return tuple(dict.fromkeys(names)) or model.output_names
 
 
 def _output_names(request: InferenceRequest | None, model: Model) -> tuple[str, ...]:
@@ -202,7 +208,9 @@ def _raw_shape(spec: TensorSpec, body_bytes: int) -> list[int]:
     variable = [axis for axis, size in enumerate(shape) if size == -1]
     if len(variable) > 1:
         raise RequestRefused(400, f"a raw binary request leaves the shape {list(spec.shape)} of `{spec.name}` open")
-    if variable:
+    if variable and spec.datatype.name == "BYTES":
+        shape[variable[0]] = 1  # the whole body is one element
+    elif variable:
         fixed = element_count([size for size in shape if size != -1]) * spec.datatype.numpy_type.itemsize
         shape[variable[0]] = body_bytes // fixed if fixed else 0
     return shape

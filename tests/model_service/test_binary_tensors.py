@@ -13,6 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from model_service.body import Body
+from model_service.errors import RequestRefused
+from model_service.infer import InferWork
+from model_service.model import load_model
 from tests.model_service.conftest import Launch, Reply, Service, graph, identity, write_manifest
 
 LENGTH = "Inference-Header-Content-Length"
@@ -105,6 +109,7 @@ def test_computes_in_bfloat16(launch: Launch, tmp_path: Path) -> None:
     as_json = {"inputs": [{"name": "x", "datatype": "BF16", "shape": [1], "data": [1.0]}]}
     reply = service.post("/v2/models/tiny/infer", as_json)
     assert (400, True) == (reply.status, "JSON has no form for BF16" in reply.json["error"])
+    assert 200 == service.get("/openapi.json").status
 
 
 def test_takes_a_raw_tensor(digits: Service, adder: Service, digits_rows: np.ndarray) -> None:
@@ -199,6 +204,22 @@ def test_refuses_broken_strings(strings: Service, shape: list[int], data: bytes,
     body, headers = body_of([({"name": "x", "datatype": "BYTES", "shape": shape}, data)])
     reply = send_binary(strings, "strings", body, headers)
     assert (400, True) == (reply.status, words in reply.json["error"]), reply.body
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "status"), [([None], 200), (["N", "M"], 200), ([1, 1], 200), (["N", 3], 400), ([2], 400)]
+)
+def test_a_raw_string_is_one_element(tmp_path: Path, dimensions: list[Any], status: int) -> None:
+    """A body that is a raw string is the one element of the input, whatever its length; 400 where it has others."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(identity(TensorProto.STRING, dimensions))
+    model = load_model(path, name="tiny", version="1", platform="onnx_onnxv1", device="cpu")
+    work = InferWork(model, Body("grüße".encode(), b"", 100), b"0", 10)
+    if status == 200:
+        assert ["grüße"] == work.read().arrays["x"].reshape(-1).tolist()
+    else:
+        with pytest.raises(RequestRefused, match="a raw binary request is one element"):
+            work.read()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -72,6 +72,13 @@ def test_returns_the_id_and_the_chosen_outputs(digits: Service) -> None:
     assert "id" not in infer(digits, "digits", tensor([0.0] * 64))
 
 
+def test_gives_each_output_once(adder: Service) -> None:
+    """An output that is asked for many times comes once: no answer grows with the words of a request."""
+    inputs = [{"name": name, "datatype": "FP32", "shape": [1, 2], "data": [1, 2]} for name in "ab"]
+    reply = adder.post("/v2/models/adder/infer", {"inputs": inputs, "outputs": [{"name": "sum"}] * 1000})
+    assert ["sum"] == [output["name"] for output in reply.json["outputs"]]
+
+
 def test_takes_the_version_in_the_path(digits: Service) -> None:
     """The version of the metadata can be named; another one is not found."""
     version = digits.get("/v2/models/digits").json["versions"][0]
