@@ -35,6 +35,8 @@ HEALTH_CALLS = ("ServerLive", "ServerReady")
 HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"}).union(
     f"/inference.GRPCInferenceService/{call}" for call in HEALTH_CALLS
 )
+# No standard has a status for it; nobody receives this one, but the log has it, in nginx's number.
+CLIENT_CLOSED_REQUEST = 499
 FLUSH_S = 0.05
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class AccessLog:
         """Log the end of one request, or of the `session` that it opened; a `status` of 0 is a caller that went before
         there was an answer."""
         is_error = (status >= 500 or status == 0) and path not in HEALTH_PATHS  # a probe's 503 is an answer
-        if not self._is_on or not (self._is_all or is_error):
+        if not self._is_on or not (self._is_all or is_error or status == CLIENT_CLOSED_REQUEST):
             return
         if status == 200 and path in HEALTH_PATHS and not self._is_debug:
             return
@@ -99,9 +101,9 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write the lines that wait."""
-        sys.stdout.buffer.write(b"".join(self._lines))
+        lines, self._lines = self._lines, []  # first: a write that fails loses these lines, and not all that come later
+        sys.stdout.buffer.write(b"".join(lines))
         sys.stdout.buffer.flush()
-        self._lines.clear()
 
 
 class LogRequests:

@@ -21,15 +21,21 @@ METRICS = (("PendingRequests", "Count"), ("QueuedWork", "Seconds"), ("RejectedRe
 
 async def tell_cloudwatch(models: Models, namespace: str, interval_s: float) -> None:
     """Write a line for each model every `interval_s` seconds, for ever."""
-    rejected: dict[int, int] = {}
+    rejected: dict[ModelStats, int] = {}
     while True:
         await asyncio.sleep(interval_s)
-        for served in models.all:
-            before = rejected.get(id(served.stats), 0)
-            rejected[id(served.stats)] = served.stats.failures["REJECTED"]
-            line = emf_line(served.stats, namespace, rejected[id(served.stats)] - before)
-            sys.stdout.buffer.write(line)
+        lines, rejected = emf_lines([served.stats for served in models.all], namespace, rejected)
+        sys.stdout.buffer.write(lines)
         sys.stdout.buffer.flush()
+
+
+def emf_lines(
+    all_stats: list[ModelStats], namespace: str, rejected: dict[ModelStats, int]
+) -> tuple[bytes, dict[ModelStats, int]]:
+    """A line for each of `all_stats`, and what has been rejected of each until now; `rejected` is that of the time
+    before."""
+    now = {stats: stats.failures["REJECTED"] for stats in all_stats}
+    return b"".join(emf_line(stats, namespace, count - rejected.get(stats, 0)) for stats, count in now.items()), now
 
 
 def emf_line(stats: ModelStats, namespace: str, rejected: int) -> bytes:

@@ -10,11 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from model_service.access_log import REQUEST_ID_KEY
+from model_service.access_log import CLIENT_CLOSED_REQUEST, REQUEST_ID_KEY
 from model_service.errors import RequestRefused, as_refused
-
-# No standard has a status for it; nobody receives this one, but the log has it, in nginx's number.
-CLIENT_CLOSED_REQUEST = 499
 
 
 def add_error_answers(app: FastAPI) -> None:

@@ -22,4 +22,4 @@ def is_live(host: str, port: int) -> bool:
 if __name__ == "__main__":
     bind_host = os.environ.get("BIND_HOST", "")
     host = "127.0.0.1" if bind_host in ("", "0.0.0.0") else bind_host  # noqa: S104 - compared, not bound
-    sys.exit(0 if is_live(host, int(os.environ.get("PORT", "8080"))) else 1)
+    sys.exit(0 if is_live(host, int(os.environ.get("PORT") or "8080")) else 1)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from model_service.access_log import AccessLog, choose_request_id
+from model_service.access_log import CLIENT_CLOSED_REQUEST, AccessLog, choose_request_id
 from model_service.endpoints import Endpoint, answer_headers
 from model_service.errors import RequestRefused, as_refused
 from model_service.patience import PatientProtocol, limits
@@ -163,7 +163,7 @@ class HotCycle:
         if self._job is not None:
             self._job.give_up()
         if not self._is_answered:
-            self._log(499)
+            self._log(CLIENT_CLOSED_REQUEST)
 
     def _submit(self) -> None:
         if self._refused is not None:

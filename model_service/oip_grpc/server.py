@@ -18,7 +18,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read at the import: what grpc
 import grpc
 from grpc import StatusCode
 
-from model_service.access_log import HEALTH_PATHS, AccessLog, choose_request_id
+from model_service.access_log import CLIENT_CLOSED_REQUEST, HEALTH_PATHS, AccessLog, choose_request_id
 from model_service.errors import StartRefused, as_refused
 from model_service.oip_grpc.exchange import CALLS, Exchange
 from model_service.oip_grpc.messages import SERVICE
@@ -34,8 +34,6 @@ CODES = {
     503: StatusCode.UNAVAILABLE,
     504: StatusCode.DEADLINE_EXCEEDED,
 }
-# No standard has a status for it; the log has it in nginx's number.
-CLIENT_CLOSED_REQUEST = 499
 LARGEST_LIMIT = 2**31 - 1
 
 Context = Any  # grpc.aio.ServicerContext, which does not say that what passes are bytes

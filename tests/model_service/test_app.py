@@ -1,9 +1,12 @@
 """What holds for every answer: headers, errors, the log, the metrics, the documentation."""
 
 import asyncio
+import contextlib
 import http.client
+import json
 import re
 import socket
+import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +17,12 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from model_service.access_log import FLUSH_S, AccessLog
+from model_service.emf import emf_lines
 from model_service.error_answers import add_error_answers
+from model_service.metrics import ModelStats
+from model_service.serving import Serving
+from model_service.settings import Settings
 from tests.model_service.conftest import Launch, Service, addition, send, write_manifest
 
 ROW = [0.0] * 64
@@ -122,6 +130,33 @@ def test_a_caller_that_hangs_up_is_no_fault_of_ours(digits: Service) -> None:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: 100\r\n\r\n{")
     [line] = digits.lines_of("gone", 1)
     assert (499, "info") == (line["status"], line["level"])
+
+
+def test_logs_of_errors_name_callers_that_went(launch: Launch, digits_manifest: Path, hot_path: str) -> None:
+    """ACCESS_LOG=errors leaves out what went well, and has the line of a caller that hung up."""
+    service = launch(digits_manifest, ACCESS_LOG="errors", HOT_PATH=hot_path).wait_ready()
+    assert 200 == service.post("/predict", {"input": ROW}, {"X-Request-Id": "well"}).status
+    with socket.create_connection(("127.0.0.1", service.ports["port"])) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: 100\r\n\r\n{")
+    assert 499 == service.lines_of("gone", 1)[0]["status"]
+    assert [] == service.lines_of("well", 0)
+
+
+def test_a_log_that_could_not_be_written_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lines that a full disk takes are lost; those that come when it has room again are written, and only those."""
+
+    async def story() -> None:
+        log = AccessLog(Serving(Settings()))
+        full = open("/dev/full", "w")  # noqa: SIM115 - cannot be closed without an error
+        for request_id, stdout in (("lost", full), ("later", (tmp_path / "log").open("w"))):
+            monkeypatch.setattr(sys, "stdout", stdout)
+            log.write(request_id=request_id, method="GET", path="/v2", status=200, started=0.0, headers={})
+            await asyncio.sleep(3 * FLUSH_S)
+        with contextlib.suppress(OSError):
+            full.close()
+
+    asyncio.run(story())
+    assert ["later"] == [json.loads(line)["request_id"] for line in (tmp_path / "log").read_text().splitlines()]
 
 
 def test_takes_the_load_balancer_s_trace_id(digits: Service) -> None:
@@ -256,6 +291,18 @@ def test_tells_cloudwatch_what_waits(launch: Launch, tmp_path: Path) -> None:
     ]
     assert "tiny" == line["Model"]
     assert 0 == service.stop()
+
+
+def test_counts_what_was_rejected_of_each_version_anew() -> None:
+    """While versions take over one another each line counts the rejections of its own version since the line before."""
+    rejected: dict[ModelStats, int] = {}
+    for count in range(50, 0, -1):
+        stats = ModelStats("tiny", str(count))  # where the one before may have lain in memory
+        stats.failures["REJECTED"] = count
+        lines, rejected = emf_lines([stats], "onnxship", rejected)
+        assert count == json.loads(lines)["RejectedRequests"]
+    stats.failures["REJECTED"] += 7
+    assert 7 == json.loads(emf_lines([stats], "onnxship", rejected)[0])["RejectedRequests"]
 
 
 def test_logs_the_trace_that_a_request_belongs_to(digits: Service) -> None:

@@ -57,6 +57,7 @@ def test_the_health_check_tells_life(launch: Launch, manifest: Path) -> None:
     service.process.kill()
     service.process.wait()
     assert 1 == subprocess.run(command, env=variables, check=False).returncode
+    assert b"" == subprocess.run(command, env=variables | {"PORT": ""}, check=False, capture_output=True).stderr
 
 
 def test_the_health_check_needs_the_standard_library_alone() -> None:
