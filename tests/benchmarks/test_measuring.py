@@ -23,6 +23,7 @@ from benchmarks.processes import Server, free_port
 from benchmarks.verify import expected_of, verify
 from benchmarks.versus import Versus, rate, rows_of
 
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 PARENT = """
 import http.server, subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -171,6 +172,16 @@ def test_a_peer_that_does_not_run_is_left_out_with_its_reason(bench: Bench) -> N
         pass
 
 
+@needs_wrk
+def test_a_peer_that_dies_while_it_is_measured_is_left_out(bench: Bench) -> None:
+    """The other contenders of the row keep their figures."""
+    with running(bench, MLP, {"naive": naive(MLP, forms.ROWS, intra_op_threads=1)}) as field:
+        field.contenders["naive"].server.stop()
+        field.runs(1, 1)["naive"]()
+
+    assert {"naive": "answered nothing in 1 s"} == field.absent
+
+
 def test_onnx_runtime_alone_is_measured_in_a_process(bench: Bench) -> None:
     """It gives a rate and latencies, and uses a core."""
     with raw(bench, MLP, threads=1, intra_op_threads=1) as alone:
@@ -181,7 +192,7 @@ def test_onnx_runtime_alone_is_measured_in_a_process(bench: Bench) -> None:
     assert cell.server_cores > 0
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@needs_wrk
 def test_wrk_sends_the_requests_in_rotation(tmp_path: Path, tiny: Callable) -> None:
     """Whole requests from files, all of them; refusals are counted apart."""
     server = tiny(lambda body: (200, body) if body != b"bad" else (503, b""))
