@@ -8,7 +8,7 @@ from benchmarks.contenders import Maker, litserve, mlserver, naive, ours, triton
 from benchmarks.field import Bench, raw, running
 from benchmarks.models import MLP
 from benchmarks.report import Row, compare_with_limit
-from benchmarks.versus import Versus, foreign_cores, p50, rate, rows_of
+from benchmarks.versus import Versus, foreign_cores, p50, per_core, rate, rows_of
 
 SECONDS = 2
 AIM_P50_MS = 0.12
@@ -40,9 +40,15 @@ def measure_32(bench: Bench) -> list[Row]:
         Versus("mlserver", "MLServer", ours="ours-v2"),
     ]
     work = "MLP, JSON, 32 connections"
+    per_cpu = [
+        Versus("naive", "naive FastAPI"),
+        Versus("triton", "Triton", ours="ours-v2"),
+        Versus("raw", "raw ORT, 1 row a run"),
+    ]
     return [
         *rows_of(work, "answers/s, /predict", rate, cells, field.absent, plain),
         *rows_of(work, "answers/s, /v2", rate, cells, field.absent, protocol),
+        *rows_of(work, "answers per CPU second", per_core, cells, field.absent, per_cpu),
     ]
 
 

@@ -21,7 +21,7 @@ from benchmarks.field import Bench, raw, running
 from benchmarks.models import MLP
 from benchmarks.processes import Server, free_port
 from benchmarks.verify import expected_of, verify
-from benchmarks.versus import Versus, rate, rows_of
+from benchmarks.versus import Versus, per_core, rate, rows_of
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 PARENT = """
@@ -213,6 +213,13 @@ def test_a_row_compares_what_stands_in_its_cells() -> None:
     row = rows_of("MLP", "answers/s", rate, cells, {}, [Versus("raw", "raw ORT", bar=0.4)])[0]
 
     assert (200, 400, 0.5, True, 0.2) == (row.ours, row.reference_value, row.ratio, row.ok, row.foreign_cores)
+
+
+def test_answers_per_cpu_second_count_what_the_server_used() -> None:
+    """Half a machine for half the rate is the same efficiency."""
+    cells = {"ours": [Cell(100, 1, 1, server_cores=0.5)], "naive": [Cell(200, 1, 1, server_cores=1.0)]}
+
+    assert 1.0 == rows_of("MLP", "per CPU second", per_core, cells, {}, [Versus("naive", "naive")])[0].ratio
 
 
 @pytest.mark.parametrize(
