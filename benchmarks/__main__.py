@@ -31,12 +31,12 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "start": start.measure,
     "memory": resnet.measure_memory,
 }
-MISSED, USAGE = 1, 2
+MISSED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 def main() -> int:
     """Measure what was asked for; the exit status."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # ends the servers too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the servers too
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     try:
@@ -46,6 +46,9 @@ def main() -> int:
     except CannotMeasure as error:
         console.print(f"Error: {error}", markup=False)
         return USAGE
+    except KeyboardInterrupt:
+        console.print("interrupted; every server was ended", markup=False)
+        return INTERRUPTED
 
 
 def _measure(arguments: argparse.Namespace, console: Console) -> int:

@@ -1,11 +1,15 @@
 """What `make bench BENCH="..."` says to a wrong call."""
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from benchmarks import housekeeping
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +35,35 @@ def test_a_wrong_call_is_told_what_is_right(arguments: list[str], told: str) -> 
     ended = bench(*arguments)
 
     assert (2, True) == (ended.returncode, told in ended.stderr), ended.stderr
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_a_benchmark_that_is_ended_ends_its_servers(tmp_path: Path) -> None:
+    """SIGTERM, as a CI job gets it: exit status 130, and nothing runs on, frozen or not."""
+    script = (
+        "import sys; from pathlib import Path; import benchmarks.__main__ as m; m.DIRECTORY = Path(sys.argv.pop(1))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        f"{script}; sys.exit(m.main())",
+        str(tmp_path),
+        "--only",
+        "mlp-1",
+        "--patience",
+        "0",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    sessions = tmp_path / "sessions"
+    while not (sessions.exists() and sessions.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    session = int(sessions.read_text().split()[0])
+
+    process.terminate()
+
+    assert 130 == process.wait(30)
+    assert [] == housekeeping.members(session)
 
 
 def test_a_machine_without_wrk_is_told_how_to_get_it(tmp_path: Path) -> None:
