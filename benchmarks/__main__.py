@@ -89,9 +89,9 @@ def _say_what_was_missed(console: Console, rows: list[Row]) -> int:
     for sentence in missed:
         console.print(f"missed: {sentence}", markup=False)
     judged = sum(row.ok is not None for row in rows)
-    console.print(
-        f"{judged - len(missed)} of {judged} bars held; {DIRECTORY / 'report.json'}, report.svg", markup=False
-    )
+    open_bars = sum(row.ok is None and row.bar is not None for row in rows)
+    held = f"{judged - len(missed)} of {judged} bars held" + (f", {open_bars} not measured" if open_bars else "")
+    console.print(f"{held}; {DIRECTORY / 'report.json'}, report.svg", markup=False)
     return MISSED if missed else 0
 
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -50,16 +50,14 @@ class Field:
     def requests(self, key: str) -> Path:
         return self.bench.directory / "requests" / key
 
-    def runs(
-        self, connections: int, seconds: int, *, keys: Sequence[str] = (), samples_memory: bool = False
-    ) -> dict[str, Callable[[], Cell]]:
-        """A load for each contender, or those of `keys`."""
+    def runs(self, connections: int, seconds: int, *, samples_memory: bool = False) -> dict[str, Callable[[], Cell]]:
+        """A load for each contender."""
 
         def run(key: str) -> Callable[[], Cell]:
             load = partial(self._load, key, connections, self.bench.cell_s(seconds), samples_memory)
             return lambda: self.bench.patience.measure(load)
 
-        return {key: run(key) for key in self.contenders if not keys or key in keys}
+        return {key: run(key) for key in self.contenders}
 
     def _load(self, key: str, connections: int, seconds: int, samples_memory: bool) -> Cell:
         contender = self.contenders[key]
@@ -74,7 +72,7 @@ class Field:
         if cell.rate_per_s == 0:
             self.absent[key] = f"answered nothing in {seconds} s"
         self.bench.say(f"    {contender.name:14} {contender.form.name:10} {_words(cell)}")
-        return Cell(**{**cell.__dict__, "pss_bytes": pss})
+        return replace(cell, pss_bytes=pss)
 
 
 @contextlib.contextmanager
