@@ -214,7 +214,7 @@ def test_a_raw_string_is_one_element(tmp_path: Path, dimensions: list[Any], stat
     path = tmp_path / "model.onnx"
     path.write_bytes(identity(TensorProto.STRING, dimensions))
     model = load_model(path, name="tiny", version="1", platform="onnx_onnxv1", device="cpu")
-    work = InferWork(model, Body("grüße".encode(), b"", 100), b"0", 10)
+    work = InferWork(model, Body("grüße".encode(), b"", 100), b"0", 10, labels_of={})
     if status == 200:
         assert ["grüße"] == work.read().arrays["x"].reshape(-1).tolist()
     else:
