@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,14 +23,17 @@ from benchmarks.errors import PeerDoesNotRun
 from benchmarks.housekeeping import members, note
 
 START_S, STOP_S = 90.0, 10.0
+PORTS = (20000, 32000)
 IDLE_CORES, IDLE_PATIENCE_S = 0.5, 5.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that Linux gives to whoever asks for any: it is still free later."""
+    while True:
+        port = random.randrange(*PORTS)  # noqa: S311 - a port, not a secret
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def start_apart(command: Sequence[str], *, cwd: Path | None = None) -> subprocess.Popen[str]:
@@ -79,7 +83,7 @@ class Server:
     def wait_ready(self, path: str) -> Server:
         """Until GET `path` is 200. Raises PeerDoesNotRun with the log's last lines."""
         deadline = time.monotonic() + START_S
-        while self.get_status(path) != 200:
+        while self.get_status(path) != 200 or self._popen.poll() is not None:
             if self._popen.poll() is not None:
                 raise PeerDoesNotRun(f"ended with exit code {self._popen.returncode}: {self.last_words()}")
             if time.monotonic() > deadline:
@@ -103,8 +107,9 @@ class Server:
         return " | ".join(lines[-3:])[-400:] or "it wrote nothing"
 
     def processes(self) -> list[psutil.Process]:
-        """All that live in the server's session or descend from it."""
-        return list({*members(self._popen.pid), *_descendants(self._popen.pid)})
+        """All that live in the server's session or descend from it, parents before their children."""
+        found = {*members(self._popen.pid), *_descendants(self._popen.pid)}
+        return sorted(found, key=lambda process: (process.create_time(), process.pid))
 
     def cpu_s(self) -> float:
         """User and system time of all its processes."""
@@ -124,10 +129,11 @@ class Server:
         return total
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        """Parents first, so that none takes its child for dead."""
+        _signal(self.processes(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
+        _signal(self.processes()[::-1], signal.SIGCONT)
 
     def wait_idle(self) -> None:
         """Until the work for clients that have gone is done; some peers finish it."""
@@ -154,15 +160,16 @@ class Server:
         self._popen.wait()
         psutil.wait_procs(members, timeout=STOP_S)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
-
     @property
     def _popen(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, "the server was not started"
         return self.process
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

@@ -52,4 +52,7 @@ def ask(contender: Contender, rows: np.ndarray) -> np.ndarray:
         connection.close()
     if response.status != 200:
         raise PeerDoesNotRun(f"answers {response.status}: {body[:200]!r}")
-    return contender.form.read(body, headers)
+    try:
+        return contender.form.read(body, headers)
+    except (ValueError, LookupError, TypeError) as error:
+        raise PeerDoesNotRun(f"answers 200 with what is no answer: {body[:200]!r}") from error

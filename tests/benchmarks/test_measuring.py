@@ -158,6 +158,15 @@ def test_a_server_that_mixes_answers_up_is_refused(bench: Bench, tiny: Callable)
         verify(contender, expected)
 
 
+def test_a_200_that_is_no_answer_is_refused(bench: Bench, tiny: Callable) -> None:
+    """As when something else than the contender listens on the port."""
+    port = tiny(lambda _: (200, b"")).port
+    contender = Contender("empty", MLP, forms.V2_JSON, Server([], {}, bench.directory, bench.directory, port), "/")
+
+    with pytest.raises(PeerDoesNotRun, match="answers 200 with what is no answer"):
+        verify(contender, expected_of(MLP, models.make(MLP, bench.directory)))
+
+
 def test_a_peer_that_does_not_run_is_left_out_with_its_reason(bench: Bench) -> None:
     """The others are measured; without ours there is nothing to compare."""
 
