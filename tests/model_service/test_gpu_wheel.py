@@ -63,7 +63,11 @@ def install(lock: str, wheels: Path, directory: Path) -> None:
     target = ("--target", unfinished / "packages", "--requirement", unfinished / "requirements.lock")
     installed = subprocess.run([*PIP, "install", *options, *target], capture_output=True, text=True)
     assert 0 == installed.returncode, installed.stderr
-    (unfinished / "packages").rename(directory)
+    try:
+        (unfinished / "packages").rename(directory)
+    except OSError:
+        if not directory.is_dir():  # else another worker was first
+            raise
     shutil.rmtree(unfinished)
 
 
