@@ -1,6 +1,27 @@
-"""What all tests share: a place in the summary for counts that a reader wants to see though everything passed."""
+"""What all tests share: which run on one worker, and a place in the summary for counts that a reader wants to see though
+everything passed."""
+
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# Each of its tests has a local AWS of its own, so they need not wait for one another.
+SPREAD = "test_open_questions.py"
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """For `--dist loadscope`: a file stays on one worker, except where it is to be spread over all of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith(SPREAD) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """The scheduler of `make stories`. xdist's own groups (3.8) do nothing under pytest 9.2, where ids cannot be set."""
+    return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,13 +26,6 @@ ENDED_TIMEOUT_S = 20
 DOCKER_BASE = os.environ.get("ONNXSHIP_TEST_BASE", "python:3.11-slim-bookworm")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `--dist loadgroup`: a file stays on one worker, except where each test has a local AWS of its own."""
-    for item in items:
-        alone = item.path.stem == "test_open_questions"
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else str(item.path)))
-
-
 @dataclass
 class Ended:
     """A command that has ended."""
