@@ -20,7 +20,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """The scheduler of `make stories`; xdist's own groups (3.8) do nothing under pytest 9.2, whose ids cannot be set."""
+    """The scheduler of `make stories`; xdist's own groups (3.8) do nothing under pytest 9.2, where ids are fixed."""
     return ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
