@@ -148,10 +148,15 @@ def has_docker() -> None:
         docker.require_docker()
     except ConfigError as error:
         pytest.skip(f"{error.what} {error.remedy}")
-    for words in (("image", "inspect", DOCKER_BASE), ("pull", "--quiet", DOCKER_BASE)):
+    require_image(DOCKER_BASE, "; name another in ONNXSHIP_TEST_BASE")
+
+
+def require_image(name: str, otherwise: str = "") -> None:
+    """Skip the test unless Docker has this image, or can pull it."""
+    for words in (("image", "inspect", name), ("pull", "--quiet", name)):
         if subprocess.run(["docker", *words], capture_output=True, check=False).returncode == 0:
             return
-    pytest.skip(f"Docker has no {DOCKER_BASE} and cannot pull it; name another in ONNXSHIP_TEST_BASE")
+    pytest.skip(f"Docker has no {name} and cannot pull it{otherwise}")
 
 
 def predict(url: str) -> tuple[str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.stories.conftest import require_image
 from tests.stories.telling import assert_bad_releases_never_reached_users, tell
 
 pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.docker, pytest.mark.timeout(900)]
@@ -11,6 +12,7 @@ pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.docker, pytest.ma
 
 @pytest.fixture(scope="module")
 def report(has_docker: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    require_image("python:3.11-slim-bookworm")  # the Dockerfile's own base: the demo names no other
     return tell(tmp_path_factory.mktemp("demo"), "--engine", "docker")
 
 
