@@ -103,7 +103,7 @@ def refused_first(told: Told, exit_code: int = 3) -> None:
     """A first release that its gate turns down does not stay, and the next one is the first again."""
     ended = told.ship(told.change(FAULTY))
     assert exit_code == ended.exit_code, ended.stderr
-    assert "gate `load` refused" in ended.stderr
+    assert "gate `golden` refused" in ended.stderr, ended.stderr  # which asks /predict, as users do
     assert [] == told.client("ecs").list_services(cluster=cluster_of(told))["serviceArns"]
 
 
