@@ -88,7 +88,7 @@ class Project:
     def commit(self, message: str, **environment: str) -> None:
         """All files as they are; `environment` may hold git's own variables, such as a date."""
         who = ("-c", "user.name=User", "-c", "user.email=user@example.com")
-        for words in (("add", "--all"), ("commit", "--quiet", "--message", message)):
+        for words in (("add", "--all"), ("commit", "--quiet", "--allow-empty", "--message", message)):
             subprocess.run(["git", *who, *words], cwd=self.directory, env=os.environ | environment, check=True)
 
     def quicken(self) -> None:
