@@ -166,13 +166,6 @@ def test_of_many_that_unload_one_does(launch: Launch, repository: Path) -> None:
     assert 0 == service.stop()
 
 
-def test_predict_without_a_model_is_not_found(explicit: Service) -> None:
-    """When the model that /predict asked has been unloaded, it is 404 like any other path that leads nowhere."""
-    assert 200 == admin(explicit, "models/double/unload").status
-    reply = explicit.post("/predict", {"input": 1})
-    assert (404, {"error": "/predict has no model to ask: no model is loaded"}) == (reply.status, reply.json)
-
-
 def test_loads_and_unloads_on_request(explicit: Service, repository: Path) -> None:
     """The repository API of the admin port: index, load, unload, load again; the old version is answered to its end."""
     assert (2.0, 404) == (answer(explicit, "double"), answer(explicit, "triple"))
