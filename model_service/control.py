@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from model_service.errors import RequestRefused, StartRefused
@@ -24,9 +24,20 @@ from model_service.settings import Settings
 from model_service.store.repository import Listed, list_repository
 from model_service.user_code import UserCode
 
+LONGEST_PAUSE_S = 900.0
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A load that failed `count` times in a row, and when a service that polls tries it again, by the loop's clock."""
+
+    reason: str
+    count: int
+    retry_at: float
 
 
 class ModelControl:
@@ -38,7 +49,7 @@ class ModelControl:
         self._user_code = UserCode()
         self._changing = asyncio.Lock()
         self._marks: dict[str, str] = {}  # of what was tried last, whether it could be loaded or not
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, Failure] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def start(self, user_code: UserCode) -> None:
@@ -92,6 +103,7 @@ class ModelControl:
         async with self._changing:
             self._models.find(name)
             self._marks.pop(name, None)
+            self._failures.pop(name, None)
             retiring = [self._retire(self._models.find(name, version)) for version in self._models.versions(name)]
         await asyncio.gather(*retiring)
 
@@ -108,17 +120,19 @@ class ModelControl:
         listed = await in_thread(list_repository, self._settings) if self._settings.model_repository_uri else {}
         for name in listed:
             if name in self._failures or name not in known:  # a newer version may have failed beside one that serves
-                reason = self._failures.get(name, "not loaded")
+                failure = self._failures.get(name)
+                reason = failure.reason if failure else "not loaded"
                 entries.append({"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason})
         return entries
 
     async def _follow(self, listed: dict[str, Listed]) -> None:
         for name, found in listed.items():
-            if self._marks.get(name) != found.mark:
+            if self._marks.get(name) != found.mark or self._is_due(name):
                 try:
                     await self._change(name, found)
                 except StartRefused as error:
-                    logger.error("model %s: %s; what is served stays", name, error)
+                    words = "model %s: %s; what is served stays; tried again when it changes, or in %.1f s"
+                    logger.error(words, name, error, self._failures[name].retry_at - asyncio.get_running_loop().time())
                 except Exception:  # one model's fault is not the others'
                     logger.exception("model %s could not be loaded; what is served stays", name)
         for name in [name for name in self._marks if name not in listed]:
@@ -126,17 +140,29 @@ class ModelControl:
                 await self.unload(name)
             except RequestRefused:  # it was never served
                 self._marks.pop(name, None)
+                self._failures.pop(name, None)
 
     async def _change(self, name: str, listed: Listed) -> None:
         async with self._changing:
+            is_another = self._marks.get(name) != listed.mark
             self._marks[name] = listed.mark
             try:
                 await self._load(self._settings_for(name, listed), name)
             except StartRefused as error:
-                self._failures[name] = str(error)
-                self._models.count_failed_load(name)
+                self._note_failure(name, str(error), is_first=is_another)
                 raise
             self._failures.pop(name, None)
+
+    def _note_failure(self, name: str, reason: str, *, is_first: bool) -> None:
+        """What failed may have been the store, the disk or the memory, and pass: it is tried again, ever less often."""
+        count = 1 if is_first or name not in self._failures else self._failures[name].count + 1
+        pause_s = min(self._settings.model_poll_s * 2**count, LONGEST_PAUSE_S)
+        self._failures[name] = Failure(reason, count, asyncio.get_running_loop().time() + pause_s)
+        self._models.count_failed_load(name)
+
+    def _is_due(self, name: str) -> bool:
+        failure = self._failures.get(name)
+        return failure is not None and asyncio.get_running_loop().time() >= failure.retry_at
 
     async def _load(self, settings: Settings, name: str | None = None) -> None:
         """Raises StartRefused."""

@@ -13,13 +13,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import TYPE_CHECKING
 
 from model_service.access_log import AccessLog, fields
 from model_service.admin_app import create_admin_app
@@ -28,6 +23,7 @@ from model_service.emf import tell_cloudwatch
 from model_service.errors import StartRefused
 from model_service.hot_path import hot_protocol
 from model_service.patience import patient_protocol
+from model_service.server import create_server
 from model_service.serving import Serving
 from model_service.settings import Settings
 from model_service.streaming.protocol import stream_protocol
@@ -35,46 +31,9 @@ from model_service.streaming.protocol import stream_protocol
 if TYPE_CHECKING:
     from model_service.oip_grpc.server import GrpcServer
 
-# Longer than the load balancer's idle timeout of 60 s, so that never the target closes first and makes a 502.
-# https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
-KEEP_ALIVE_S = 75
 BACKLOG = 2048
-# At the end a connection is waited for that has not asked anything yet, and for requests over all others, so long.
-FIRST_REQUEST_S, ON_THE_WIRE_S = 1.0, 0.1
-PING_S = 20.0  # a third of that idle timeout
 
 logger = logging.getLogger(__name__)
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers: two of them share this process, and signals are ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take the connections that were made, listen no more, and close what is idle only then: uvicorn would cut off
-        requests that are on their way."""
-        made = [connection for listener in sockets or () for connection in _accept_all(listener)]
-        for server in self.servers:
-            server.close()
-        for connection in made:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        await self._wait_for_first_requests()
-        await super().shutdown(sockets)
-
-    def _protocol(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(self.config, self.server_state, self.lifespan.state)
-        return protocol
-
-    async def _wait_for_first_requests(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + FIRST_REQUEST_S
-        await asyncio.sleep(ON_THE_WIRE_S)
-        while loop.time() < deadline and any(_is_unasked(one) for one in self.server_state.connections):
-            await asyncio.sleep(ON_THE_WIRE_S)
 
 
 async def run(settings: Settings) -> None:
@@ -85,8 +44,8 @@ async def run(settings: Settings) -> None:
     patient = patient_protocol(settings)
     http = hot_protocol(serving, log) if settings.hot_path == "on" else patient
     servers = [
-        _server(create_app(serving, log), settings, http, stream_protocol(settings.read_timeout_s)),
-        _server(create_admin_app(serving), settings, patient, "none"),
+        create_server(create_app(serving, log), settings, http, stream_protocol(settings.read_timeout_s)),
+        create_server(create_admin_app(serving), settings, patient, "none"),
     ]
     stopping = _stopping_event()
     if settings.exit_with_fd >= 0:
@@ -147,39 +106,6 @@ async def _end_streams(serving: Serving) -> float:
         async with asyncio.timeout_at(deadline):
             await serving.models.sessions.all_closed()
     return max(0.0, deadline - loop.time())
-
-
-def _server(app: ASGIApp, settings: Settings, http: type[asyncio.Protocol], ws: Any) -> Server:
-    config = uvicorn.Config(
-        app,
-        http=http,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        headers=[("x-onnxship-release", settings.release_id)],  # here, so that no answer of uvicorn's own lacks it
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.shutdown_s,
-        ws=ws,
-        ws_max_size=settings.max_body_bytes,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
-        ws_per_message_deflate=False,  # tensors hardly shrink, and each stream would hold two compressors
-    )
-    return Server(config)
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that callers have made and nobody has accepted: closing the listener would reset them."""
-    with contextlib.suppress(OSError):  # there is none any more, or no file descriptor for it
-        while True:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            yield connection
-
-
-def _is_unasked(connection: Any) -> bool:
-    return isinstance(connection, HttpToolsProtocol) and connection.cycle is None
 
 
 async def _start_grpc(serving: Serving, log: AccessLog) -> GrpcServer | None:

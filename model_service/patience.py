@@ -7,7 +7,7 @@ https://github.com/encode/uvicorn/blob/main/uvicorn/protocols/http/httptools_imp
 
 from __future__ import annotations
 
-from asyncio import TimerHandle
+from asyncio import TimerHandle, Transport
 
 import httptools
 import orjson
@@ -47,6 +47,11 @@ class PatientProtocol(HttpToolsProtocol):
     head_bytes = 0  # of the head that is not yet there, as far as it is known
     chunk_bytes = 0
     stall: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # As long as one that has been answered may be idle; uvicorn would wait for a first request for ever.
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:

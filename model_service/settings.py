@@ -69,6 +69,9 @@ class Settings:
     hot_path: str = "on"
     request_timeout_s: float = 60.0
     read_timeout_s: float = 30.0
+    # More than the load balancer's 60 s, so that never the target closes first and makes a 502.
+    # https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html#connection-idle-timeout
+    keep_alive_s: int = 75
     max_model_bytes: int = 10 * 1024 * MIB
     download_connections: int = 4
     emf_namespace: str = ""
@@ -238,6 +241,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "hot_path": _one_of(("on", "off")),
     "request_timeout_s": _number(float, 0.001, 86400),
     "read_timeout_s": _number(float, 0.1, 86400),
+    "keep_alive_s": _number(int, 1, 86400),
     "download_connections": _number(int, 1, 64),
     "emf_namespace": _matching(EMF_NAMESPACE, "a namespace of CloudWatch that is not AWS's own"),
     "emf_interval_s": _number(float, 0.1, 3600),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import TimerHandle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -53,6 +54,7 @@ class Job:
         "deadline",
         "endpoint",
         "error",
+        "expiry",
         "gone",
         "inputs",
         "is_lone",
@@ -93,6 +95,7 @@ class Job:
         self.answer: Answer | None = None
         self.error: Exception | None = None
         self.run: Run | None = None
+        self.expiry: TimerHandle | None = None
         self.scheduler: Scheduler | None = None
 
     def give_up(self) -> None:

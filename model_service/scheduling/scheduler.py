@@ -59,6 +59,7 @@ class Scheduler:
         self._job_s = plan.run_s
         self._empty = asyncio.Event()
         self._empty.set()
+        self._ended = asyncio.Semaphore(0)  # released by each slot that has ended
         self._slots = [Thread(target=self._work, name=f"slot-{number}", daemon=True) for number in range(plan.slots)]
         for slot in self._slots:
             slot.start()
@@ -109,6 +110,8 @@ class Scheduler:
                 self._loop.call_soon(self._run_this_turn)
             self._this_turn.append(job)
         else:
+            if job.deadline is not None:
+                job.expiry = self._loop.call_later(job.deadline - job.submitted, self._expire, job)
             self._queue.append(job)
             self._tokens.put(True)
 
@@ -119,17 +122,32 @@ class Scheduler:
         job.gone = True
         self._forget(job)
         self.stats.canceled()
-        if job in self._queue:
-            self._queue.remove(job)
-        elif job.run is not None:
+        if not self._take_back(job) and job.run is not None:
             job.run.terminate_if_unwanted()
 
     async def drain(self) -> None:
-        """Take no further job; return when every one is done, and end the slots."""
+        """Take no further job; return when every one is done, and the slots have ended: one may still be busy with a run
+        that nobody waits for."""
         self._is_closed = True
         await self._empty.wait()
         for _ in self._slots:
             self._tokens.put(False)
+        for _ in self._slots:
+            await self._ended.acquire()
+
+    def _expire(self, job: Job) -> None:
+        """Refuse `job` if it still waits: its caller need not wait for the slots too, which a long run may hold."""
+        if self._take_back(job):
+            job.error = _too_late(job)
+            self._finish(job)
+
+    def _take_back(self, job: Job) -> bool:
+        """Whether `job` was still in the queue, from which it is gone now."""
+        try:
+            self._queue.remove(job)
+        except ValueError:  # a slot has it
+            return False
+        return True
 
     # On the event loop, for models that are fast.
 
@@ -147,6 +165,7 @@ class Scheduler:
     def _work(self) -> None:
         while self._tokens.get():
             self._run_share()
+        self._loop.call_soon_threadsafe(self._ended.release)
 
     def _run_share(self) -> None:
         """In a frame of its own: a slot that waits keeps no bodies and answers."""
@@ -199,10 +218,9 @@ class Scheduler:
         return not self._is_late(job)
 
     def _is_late(self, job: Job) -> bool:
-        now = time.monotonic()
-        if job.deadline is None or now <= job.deadline:
+        if job.deadline is None or time.monotonic() <= job.deadline:
             return False
-        job.error = RequestRefused(504, f"its deadline passed after {now - job.submitted:.3f} s in the queue")
+        job.error = _too_late(job)
         return True
 
     def _run(self, jobs: list[Job]) -> list[Ran]:
@@ -255,17 +273,25 @@ class Scheduler:
         for rows, compute_s in ran:
             self.stats.ran(rows, compute_s)
         for job in jobs:
-            if job.gone:
-                continue
-            self._forget(job)
-            self.stats.finished(job)
-            try:
-                job.on_done(job)
-            except Exception:  # a fault of the service's own: those behind it are to be answered nevertheless
-                logger.exception("an answer could not be handed over")
+            if not job.gone:
+                self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        self._forget(job)
+        self.stats.finished(job)
+        try:
+            job.on_done(job)
+        except Exception:  # a fault of the service's own: those behind it are to be answered nevertheless
+            logger.exception("an answer could not be handed over")
 
     def _forget(self, job: Job) -> None:
+        if job.expiry is not None:
+            job.expiry.cancel()
         self._pending.discard(job)
         self._pending_bytes -= job.size_bytes
         if not self._pending:
             self._empty.set()
+
+
+def _too_late(job: Job) -> RequestRefused:
+    return RequestRefused(504, f"its deadline passed after {time.monotonic() - job.submitted:.3f} s in the queue")

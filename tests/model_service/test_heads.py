@@ -128,3 +128,15 @@ def test_a_slow_body_is_waited_for(narrow: Service) -> None:
         time.sleep(0.3)
     assert 200 == connection.answer()[0]
     connection.close()
+
+
+def test_idle_connections_are_closed(launch: Launch, digits_manifest: Path, hot_path: str) -> None:
+    """KEEP_ALIVE_S is what a connection may be idle, behind an answer and where nothing was ever asked."""
+    service = launch(digits_manifest, KEEP_ALIVE_S="1", HOT_PATH=hot_path).wait_ready()
+    silent, answered = Connection(service), Connection(service)
+    answered.send(request())
+    assert 200 == answered.answer()[0]
+    assert silent.is_closed()
+    assert answered.is_closed()
+    silent.close()
+    answered.close()

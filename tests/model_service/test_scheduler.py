@@ -243,6 +243,27 @@ def test_a_late_job_is_not_run(doubling: Model) -> None:
     asyncio.run(story())
 
 
+def test_a_late_job_does_not_wait_for_a_slot(doubling: Model) -> None:
+    """Its caller has the 504 at the deadline, though a long run holds every slot; the rest of the queue is run."""
+
+    async def story() -> None:
+        runner = Runner(doubling, Plan(slots=1))
+        hold = threading.Event()
+        running = Asked(rows(1), hold=hold)
+        _, first = runner.submit(running)
+        await asyncio.to_thread(running.was_read.wait)
+        late, done = runner.submit(Asked(rows(1)), timeout_s=0.05)
+        _, patient = runner.submit(Asked(rows(1)), timeout_s=60)
+        await asyncio.wait_for(done, 5)
+        assert isinstance(late.error, RequestRefused)
+        assert (504, 2) == (late.error.status, runner.scheduler.pending)
+        hold.set()
+        assert [None, None] == [job.error for job in await asyncio.gather(first, patient)]
+        assert 2 == runner.runs
+
+    asyncio.run(story())
+
+
 def test_jobs_too_large_for_one_run_are_answered_run_by_run(endless: Model) -> None:
     """Of jobs that one slot takes together and runs one after the other, each is answered when its own run ends, and
     not run at all when its deadline has passed meanwhile."""
