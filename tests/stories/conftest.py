@@ -151,6 +151,12 @@ def has_docker() -> None:
     require_image(DOCKER_BASE, "; name another in ONNXSHIP_TEST_BASE")
 
 
+def for_builds() -> dict[str, str]:
+    """What an environment must have for Docker to build: the way to a package index, and where its plugins are."""
+    given = {name: value for name, value in os.environ.items() if name.startswith("ONNXSHIP_BUILD_")}
+    return given | {"DOCKER_CONFIG": os.environ.get("DOCKER_CONFIG") or str(Path("~/.docker").expanduser())}
+
+
 def require_image(name: str, otherwise: str = "") -> None:
     """Skip the test unless Docker has this image, or can pull it."""
     for words in (("image", "inspect", name), ("pull", "--quiet", name)):

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.stories.conftest import for_builds
+
 ROOT = Path(__file__).parents[2]
 
 # Who must stop each bad release, and what the reason must say.
@@ -34,7 +36,7 @@ def tell(directory: Path, *options: str) -> dict[str, Any]:
 
 def start(directory: Path, *options: str) -> subprocess.Popen[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "ONNXSHIP_"))}
-    environment = kept | {"HOME": str(directory), "PYTHONPATH": str(ROOT)}
+    environment = kept | for_builds() | {"HOME": str(directory), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "demo", *options]
     return subprocess.Popen(
         command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -4,7 +4,6 @@ Skipped where no Docker answers, it cannot build, or the base image cannot be ha
 Docker has, and the variables ONNXSHIP_BUILD_* say how a build reaches a package index.
 """
 
-import os
 import subprocess
 import threading
 import time
@@ -12,11 +11,10 @@ import urllib.error
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from tests.stories.conftest import DOCKER_BASE, Project, predict
+from tests.stories.conftest import DOCKER_BASE, Project, for_builds, predict
 
 CRASHES = """
 def startup():
@@ -52,9 +50,7 @@ def contained(has_docker: None, project: Project) -> Iterator[Project]:
     )
     settings.write_text(text)
     project.commit("Base image and memory")
-    given = {name: value for name, value in os.environ.items() if name.startswith("ONNXSHIP_BUILD_")}
-    own = os.environ.get("DOCKER_CONFIG") or str(Path("~/.docker").expanduser())
-    project.environment |= given | {"DOCKER_CONFIG": own}
+    project.environment |= for_builds()
     ended = project.onnxship("rehearse", "up", "--engine", "docker")
     assert 0 == ended.exit_code, ended.stderr
     project.enter_rehearsal()
