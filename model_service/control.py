@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from model_service.errors import RequestRefused, StartRefused
 from model_service.loading import Loaded, load, load_wide
-from model_service.memory import give_back_freed_memory
 from model_service.models import Models
+from model_service.runtime.memory import give_back_freed_memory
 from model_service.served import Served
 from model_service.settings import Settings
 from model_service.store.repository import Listed, list_repository

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_service.access_log import AccessLog, fields
-from model_service.admin_app import create_admin_app
-from model_service.app import create_app
 from model_service.emf import tell_cloudwatch
 from model_service.errors import StartRefused
-from model_service.hot_path import hot_protocol
-from model_service.patience import patient_protocol
-from model_service.server import create_server
+from model_service.http.admin_app import create_admin_app
+from model_service.http.app import create_app
+from model_service.http.hot_path import hot_protocol
+from model_service.http.patience import patient_protocol
+from model_service.http.server import create_server
 from model_service.serving import Serving
 from model_service.settings import Settings
 from model_service.streaming.protocol import stream_protocol

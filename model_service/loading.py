@@ -11,14 +11,14 @@ from typing import Protocol
 
 import numpy as np
 
-from model_service.classes import read_labels
-from model_service.cpus import available_cpus
 from model_service.errors import StartRefused
 from model_service.images.recipe import ImageInput, fit
+from model_service.inference.classes import read_labels
+from model_service.inference.predict import Roles, find_roles
 from model_service.manifest import Batching, Manifest, PredictNames
-from model_service.memory import available_memory_bytes, free_memory_bytes
-from model_service.model import Model, load_model
-from model_service.predict import Roles, find_roles
+from model_service.runtime.cpus import available_cpus
+from model_service.runtime.memory import available_memory_bytes, free_memory_bytes
+from model_service.runtime.model import Model, load_model
 from model_service.scheduling.calibrate import calibrate, first_row, made_up_rows
 from model_service.scheduling.plan import Plan
 from model_service.settings import MIB, Settings

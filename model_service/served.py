@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_service.classification import LabelsOf
+from model_service.inference.classification import LabelsOf
 from model_service.loading import Loaded
 from model_service.metrics import ModelStats
-from model_service.model import Model
+from model_service.runtime.model import Model
 from model_service.scheduling.scheduler import Scheduler
 
 

@@ -153,5 +153,5 @@ def test_the_rule_finds_a_forbidden_import() -> None:
     assert ["click"] == forbidden("pipeline.stages.build", {"click"})
     assert ["boto3"] == forbidden("pipeline.stages.build", {"boto3"})
     assert ["rehearsal.context"] == forbidden("pipeline.cli.rehearse", {"rehearsal.context"})
-    assert ["pipeline.config"] == forbidden("model_service.app", {"pipeline.config"})
-    assert ["model_service.app"] == forbidden("benchmarks.field", {"model_service.app"})
+    assert ["pipeline.config"] == forbidden("model_service.http.app", {"pipeline.config"})
+    assert ["model_service.http.app"] == forbidden("benchmarks.field", {"model_service.http.app"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_service.classes import MAX_TOP_K
 from model_service.images.decoding import MEDIA_TYPES
 from model_service.images.reading import FORM
+from model_service.inference.classes import MAX_TOP_K
 
 # `format: binary` is OpenAPI 3.0's word; Swagger UI still goes by it when it shows the chooser of files.
 FILE = {"type": "string", "format": "binary"}

@@ -12,9 +12,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from model_service.errors import RequestRefused
+from model_service.inference.protocol import SERVER, model_metadata
 from model_service.oip_grpc import messages
 from model_service.oip_grpc.work import ModelInferWork
-from model_service.protocol import SERVER, model_metadata
 from model_service.scheduling.job import Answer, Job
 from model_service.served import Served
 from model_service.serving import Serving

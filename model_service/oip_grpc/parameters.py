@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_service.errors import RequestRefused
-from model_service.protocol import NO_SEQUENCES, NO_SHARED_MEMORY, US_PER_S
+from model_service.inference.protocol import NO_SEQUENCES, NO_SHARED_MEMORY, US_PER_S
 
 
 def refuse_unsupported(request: Any) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from model_service.binary_tensors import from_bytes, to_bytes
-from model_service.classification import CLASSIFIED, LabelsOf, check_classification, classify
 from model_service.errors import RequestRefused
-from model_service.infer import asked_outputs, check_header
-from model_service.model import Model
+from model_service.inference.binary_tensors import from_bytes, to_bytes
+from model_service.inference.classification import CLASSIFIED, LabelsOf, check_classification, classify
+from model_service.inference.infer import asked_outputs, check_header
 from model_service.oip_grpc.contents import FIELDS, fill_contents, from_contents
 from model_service.oip_grpc.messages import ModelInferResponse
 from model_service.oip_grpc.parameters import classes_of, refuse_unsupported, timeout_s
+from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import Array, Datatype, TensorSpec, check_names, check_symbols
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_service.inference.protocol import SERVER_METADATA, model_metadata
 from model_service.openapi import infer, predict
 from model_service.openapi.operations import (
     ERRORS,
@@ -14,7 +15,6 @@ from model_service.openapi.operations import (
     text_schema,
     version_parameter,
 )
-from model_service.protocol import SERVER_METADATA, model_metadata
 from model_service.served import Served
 from model_service.serving import Serving
 from model_service.statistics import configuration, statistics

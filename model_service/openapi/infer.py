@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_service.classification import has_classes
-from model_service.model import Model
+from model_service.inference.classification import has_classes
 from model_service.openapi.operations import (
     BINARY,
     JSON,
@@ -17,6 +16,7 @@ from model_service.openapi.operations import (
     text_schema,
 )
 from model_service.openapi.tensors import input_example, input_schema, output_schema
+from model_service.runtime.model import Model
 from model_service.served import Served
 from model_service.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model_service.classification import CLASSIFIED, has_classes
+from model_service.inference.classification import CLASSIFIED, has_classes
 from model_service.openapi.operations import Schema, text_schema
 from model_service.served import Served
 from model_service.tensors import Array, Datatype, TensorSpec

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from model_service.manifest import Batching
-from model_service.model import Model
+from model_service.runtime.model import Model
 from model_service.scheduling.plan import Plan
 from model_service.tensors import Array, TensorSpec
 

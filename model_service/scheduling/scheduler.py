@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from model_service.errors import RequestRefused
 from model_service.metrics import ModelStats
-from model_service.model import Model, run_options
+from model_service.runtime.model import Model, run_options
 from model_service.scheduling import batch
 from model_service.scheduling.job import Job, Run
 from model_service.scheduling.plan import Plan, QueueLimits
@@ -126,8 +126,8 @@ class Scheduler:
             job.run.terminate_if_unwanted()
 
     async def drain(self) -> None:
-        """Take no further job; return when every one is done, and the slots have ended: one may still be busy with a run
-        that nobody waits for."""
+        """Take no further job; return when every one is done and the slots have ended, which a run that nobody waits for
+        any more may hold."""
         self._is_closed = True
         await self._empty.wait()
         for _ in self._slots:

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from model_service.body import Body
-from model_service.classification import LabelsOf
 from model_service.errors import RequestRefused
-from model_service.infer import InferWork
-from model_service.model import Model
-from model_service.protocol import decode_json
+from model_service.inference.body import Body
+from model_service.inference.classification import LabelsOf
+from model_service.inference.infer import InferWork
+from model_service.inference.protocol import decode_json
+from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import Array
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from model_service.access_log import FLUSH_S, AccessLog
 from model_service.emf import emf_lines
-from model_service.error_answers import add_error_answers
+from model_service.http.error_answers import add_error_answers
 from model_service.metrics import ModelStats
 from model_service.serving import Serving
 from model_service.settings import Settings

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from model_service.body import Body
 from model_service.errors import RequestRefused
-from model_service.infer import InferWork
-from model_service.model import load_model
+from model_service.inference.body import Body
+from model_service.inference.infer import InferWork
+from model_service.runtime.model import load_model
 from tests.model_service.conftest import Launch, Reply, Service, graph, identity, write_manifest
 
 LENGTH = "Inference-Header-Content-Length"

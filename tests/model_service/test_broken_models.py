@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from model_service.errors import StartRefused
-from model_service.model import load_model
+from model_service.runtime.model import load_model
 from tests.model_service.conftest import Launch, Reply, Service, addition, graph, identity, send, sha256, write_manifest
 
 FLOAT = TensorProto.FLOAT

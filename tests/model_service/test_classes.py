@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_service.classes import Classes, check_classes, read_labels, read_top_k, to_probabilities, top_k
 from model_service.errors import RequestRefused, StartRefused
+from model_service.inference.classes import Classes, check_classes, read_labels, read_top_k, to_probabilities, top_k
 from model_service.tensors import BY_NAME, TensorSpec
 
 SCORES = TensorSpec("scores", BY_NAME["FP32"], (None, 3))

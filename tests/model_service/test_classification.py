@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_service.classification import classify
+from model_service.inference.classification import classify
 from model_service.tensors import BY_NAME, TensorSpec
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_service.cpus import available_cpus, cpu_quota
+from model_service.runtime.cpus import available_cpus, cpu_quota
 
 AFFINITY = len(os.sched_getaffinity(0))
 V1_MOUNTS = "45 31 0:29 {root} {point} ro,nosuid - cgroup cgroup rw,cpu,cpuacct"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from model_service import cuda
+from model_service.runtime import cuda
 from tests.model_service.conftest import REPOSITORY, START_DEADLINE_S, Service, addition, write_manifest
 
 LOCK = REPOSITORY / "model_service" / "requirements-gpu.lock"
@@ -134,7 +134,7 @@ def test_serves_from_the_cpu_when_that_is_asked_for(packages: Path, tmp_path: Pa
 def test_reads_the_version_of_cuda_from_its_library(packages: Path) -> None:
     """NVIDIA's own libcudart answers, once it is loaded, and not before."""
     code = (
-        "import ctypes, sys; from model_service import cuda; before = cuda.runtime_version('13'); "
+        "import ctypes, sys; from model_service.runtime import cuda; before = cuda.runtime_version('13'); "
         "ctypes.CDLL(sys.argv[1]); print(before, cuda.runtime_version('13'))"
     )
     [library] = packages.glob("nvidia/cu13/lib/libcudart.so.13")

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from model_service.cpus import available_cpus
+from model_service.runtime.cpus import available_cpus
 from pipeline.building import docker, docker_settings
 from pipeline.errors import ConfigError
 from tests.model_service.conftest import REPOSITORY, START_DEADLINE_S, Reply, send, write_manifest
@@ -157,7 +157,7 @@ def test_uses_no_more_threads_than_the_quota_has_cpus(image: str, manifest: Path
     """With one CPU one request is computed at a time, on one thread, however many CPUs the host has."""
     if available_cpus() < 2:
         pytest.skip("this machine has one CPU: a quota of one changes nothing")
-    counted = "from model_service.cpus import available_cpus; print(available_cpus())"
+    counted = "from model_service.runtime.cpus import available_cpus; print(available_cpus())"
     cpus, threads = [], []
     for quota in ("1", "2"):
         with container(image, manifest, "--cpus", quota) as name:
@@ -169,7 +169,7 @@ def test_uses_no_more_threads_than_the_quota_has_cpus(image: str, manifest: Path
 
 def test_rounds_a_fraction_of_a_cpu_up(image: str) -> None:
     """A quota of 1.5 CPUs is two threads' worth; a quarter is one."""
-    counted = "from model_service.cpus import available_cpus, cpu_quota; print(cpu_quota(), available_cpus())"
+    counted = "from model_service.runtime.cpus import available_cpus, cpu_quota; print(cpu_quota(), available_cpus())"
     words = ("--entrypoint", "python", image, "-c", counted)
     assert "0.25 1" == said("docker", "run", "--rm", "--cpus", "0.25", *words)
     assert f"1.5 {min(2, available_cpus())}" == said("docker", "run", "--rm", "--cpus", "1.5", *words)

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from model_service.errors import RequestRefused, StartRefused
-from model_service.model import Model, load_model
+from model_service.runtime.model import Model, load_model
 from tests.model_service.conftest import addition, graph, identity
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from model_service import cuda
 from model_service.errors import StartRefused
-from model_service.providers import describe_device, keep_to_device, preload, session_providers
+from model_service.runtime import cuda
+from model_service.runtime.providers import describe_device, keep_to_device, preload, session_providers
 from tests.model_service.conftest import addition
 
 OF_THE_GPU_WHEEL = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]

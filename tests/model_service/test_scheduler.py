@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from model_service.errors import RequestRefused
 from model_service.manifest import Batching
 from model_service.metrics import ModelStats
-from model_service.model import Model, load_model
+from model_service.runtime.model import Model, load_model
 from model_service.scheduling.calibrate import calibrate, made_up_rows
 from model_service.scheduling.job import Answer, Inputs, Job
 from model_service.scheduling.plan import Plan, QueueLimits

@@ -16,7 +16,7 @@ def written(message: str, error: Exception, request_id: str) -> str:
         raise error
     except type(error):
         info = sys.exc_info()
-    record = logging.LogRecord("model_service.app", logging.ERROR, "app.py", 1, message, (), info)
+    record = logging.LogRecord("model_service.http.app", logging.ERROR, "app.py", 1, message, (), info)
     record.__dict__ |= fields(request_id=request_id)
     return JsonLines("r1").format(record)
 

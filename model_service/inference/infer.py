@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from model_service.binary_tensors import from_bytes, to_bytes
-from model_service.body import Body
-from model_service.classification import CLASSIFIED, LabelsOf, check_classification, classify
 from model_service.errors import RequestRefused
-from model_service.model import Model
-from model_service.protocol import NO_DATA, InferenceRequest, RequestInput, decode_json
+from model_service.inference.binary_tensors import from_bytes, to_bytes
+from model_service.inference.body import Body
+from model_service.inference.classification import CLASSIFIED, LabelsOf, check_classification, classify
+from model_service.inference.protocol import NO_DATA, InferenceRequest, RequestInput, decode_json
+from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import (
     Array,

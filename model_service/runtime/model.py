@@ -19,7 +19,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from model_service.errors import RequestRefused, StartRefused
-from model_service.providers import DeviceFacts, keep_to_device, preload, session_providers
+from model_service.runtime.providers import DeviceFacts, keep_to_device, preload, session_providers
 from model_service.tensors import BY_ONNX_TYPE, Array, TensorSpec
 
 BFLOAT16 = 16  # TensorProto.DataType

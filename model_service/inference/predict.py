@@ -19,15 +19,15 @@ from urllib.parse import parse_qs
 import numpy as np
 import orjson
 
-from model_service.body import Body
-from model_service.classes import Classes, check_classes, read_top_k, to_probabilities, top_k
-from model_service.classification import LabelsOf
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
 from model_service.images.reading import ImageLimits, carries_images, image_type, read_images
 from model_service.images.recipe import ImageInput
+from model_service.inference.body import Body
+from model_service.inference.classes import Classes, check_classes, read_top_k, to_probabilities, top_k
+from model_service.inference.classification import LabelsOf
+from model_service.inference.rows import read_rows
 from model_service.manifest import PredictNames
-from model_service.model import Model
-from model_service.rows import read_rows
+from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import Array, check_inputs
 from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess

@@ -18,9 +18,9 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from model_service.access_log import CLIENT_CLOSED_REQUEST, AccessLog, choose_request_id
-from model_service.endpoints import Endpoint, answer_headers
 from model_service.errors import RequestRefused, as_refused
-from model_service.patience import PatientProtocol, limits
+from model_service.http.endpoints import Endpoint, answer_headers
+from model_service.http.patience import PatientProtocol, limits
 from model_service.scheduling.job import Job
 from model_service.serving import Serving
 

@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta
 
 from model_service.errors import RequestRefused
-from model_service.model import Model
+from model_service.runtime.model import Model
 
 SERVER = {"name": "onnxship-model-service", "version": "0.1.0"}
 EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]

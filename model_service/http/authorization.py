@@ -12,8 +12,8 @@ from starlette.types import Scope as AsgiScope
 
 from model_service.access_log import HEALTH_PATHS
 from model_service.api_keys import ApiKeys, Scope
-from model_service.docs_page import PAGE_PATHS
 from model_service.errors import RequestRefused
+from model_service.http.docs_page import PAGE_PATHS
 
 OPEN_PATHS = HEALTH_PATHS | {"/metrics"}  # the second only on the admin port
 WHERE = "as `Authorization: Bearer KEY` or `X-Api-Key: KEY`"

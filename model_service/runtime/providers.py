@@ -15,8 +15,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from model_service import cuda
 from model_service.errors import StartRefused
+from model_service.runtime import cuda
 
 CPU = "CPUExecutionProvider"
 PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider"}

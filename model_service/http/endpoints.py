@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from model_service.body import Body, CompressedAnswer, chosen_encoding
 from model_service.images.reading import ImageLimits, carries_images
-from model_service.infer import InferWork
-from model_service.predict import Limits, PredictWork, Question
+from model_service.inference.body import Body, CompressedAnswer, chosen_encoding
+from model_service.inference.infer import InferWork
+from model_service.inference.predict import Limits, PredictWork, Question
 from model_service.scheduling.job import Answer, Job, Work
 from model_service.served import Served
 from model_service.settings import Settings

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from model_service.classes import MAX_TOP_K
 from model_service.errors import RequestRefused
-from model_service.model import Model
-from model_service.protocol import NO_DATA, decode_json
+from model_service.inference.classes import MAX_TOP_K
+from model_service.inference.protocol import NO_DATA, decode_json
+from model_service.runtime.model import Model
 from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
 
 

@@ -1,0 +1,1 @@
+"""ONNX Runtime, and the machine that it runs on: sessions, providers, CPUs, memory."""
