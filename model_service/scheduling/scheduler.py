@@ -126,8 +126,8 @@ class Scheduler:
             job.run.terminate_if_unwanted()
 
     async def drain(self) -> None:
-        """Take no further job; return when every one is done and the slots have ended, which a run that nobody waits for
-        any more may hold."""
+        """Take no further job; return when all are done and the slots have ended: a run that nobody waits for any more
+        may hold one."""
         self._is_closed = True
         await self._empty.wait()
         for _ in self._slots:
