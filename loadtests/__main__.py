@@ -45,7 +45,7 @@ def main() -> None:
     result = measure(load, users, options.warmup_s, options.duration_s)[NEW]
     if options.against:
         users = count_users(options.against_rps)
-        live = Listener(LIVE, options.against, _headers(options.against_headers))
+        live = Listener(LIVE, options.against, _headers(options.headers) if options.headers_to_both else {})
         pairs = pair_class((new, live), path, bodies, options.against_rps / users)
         measured = measure(pairs, users, options.warmup_s, options.against_s)
         result |= {"beside": measured[NEW], "against": measured[LIVE]}
@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--header", action="append", default=[], metavar="'K: V'")
     parser.add_argument("--headers", type=Path, help="JSON file of headers; secrets here show in no process list")
     parser.add_argument("--against", metavar="URL", help="base URL of the listener to compare with")
-    parser.add_argument("--against-headers", type=Path, help="JSON file of headers for it; it gets none of the others")
+    parser.add_argument("--headers-to-both", action="store_true", help="it gets those of --headers too, else none")
     parser.add_argument("--against-rps", type=float, default=10, help="pairs of requests a second")
     parser.add_argument("--against-s", type=float, default=30, help="how long pairs are sent")
     parser.add_argument("--resolve", action="append", default=[], metavar="HOST=IP[,IP]", help="instead of DNS")

@@ -3,6 +3,7 @@
     {"keys": [{"id": "mobile-app", "sha256": "<of the key, 64 hex digits>", "scopes": ["infer"]}, ...]}
 
 A key is sent as `Authorization: Bearer KEY` or `X-Api-Key: KEY`, for a WebSocket also as the subprotocol `bearer.KEY`.
+The gates of a release send what they have, `X-Onnxship-Gate: SECRET`; GATE_KEY_SHA256 makes it a key for inference.
 Keys are random and long, so a plain hash hides them.
 `python -m model_service.api_keys ID [SCOPE ...]` makes a key, and prints it with its entry.
 """
@@ -27,6 +28,7 @@ from model_service.settings import Settings
 Scope = Literal["infer", "admin"]
 KEY_BYTES = 32
 SUBPROTOCOL = b"bearer."
+GATE_HEADER, GATE_ID = b"x-onnxship-gate", "onnxship-gate"
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +48,11 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiKeys:
-    """The keys that are good now. `read` brings the document's text."""
+    """The keys that are good now: those of the document, whose text `read` brings, and the gates', if they have one."""
 
-    def __init__(self, read: Callable[[], str]) -> None:
+    def __init__(self, read: Callable[[], str], gate_key_sha256: str = "") -> None:
         self._read = read
+        self._of_gates = [Entry(GATE_ID, gate_key_sha256)] if gate_key_sha256 else []
         self._entries: dict[bytes, Entry] = {}
 
     def load(self) -> None:
@@ -58,9 +61,10 @@ class ApiKeys:
             document = msgspec.json.decode(self._read(), type=Document)
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             raise StartRefused(f"the API keys cannot be read: {error}") from error
-        if len({entry.id for entry in document.keys}) < len(document.keys):
-            raise StartRefused("the API keys cannot be read: an id stands there twice")
-        self._entries = {bytes.fromhex(entry.sha256): entry for entry in document.keys}
+        entries = [*self._of_gates, *document.keys]
+        if len({entry.id for entry in entries}) < len(entries):
+            raise StartRefused(f"the API keys cannot be read: an id stands there twice, or is `{GATE_ID}`")
+        self._entries = {bytes.fromhex(entry.sha256): entry for entry in entries}
 
     def reload(self) -> None:
         """Read the keys again; those of before stay good while that fails, and the log says so."""
@@ -68,7 +72,7 @@ class ApiKeys:
         try:
             self.load()
         except StartRefused as error:
-            logger.error("%s; the %d keys of before stay good", error, len(before))
+            logger.error("%s; the %d keys of before stay good", error, len(before) - len(self._of_gates))
             return
         if before != self._entries:
             logger.info("API keys changed: %s", ", ".join(sorted(entry.id for entry in self._entries.values())))
@@ -76,7 +80,7 @@ class ApiKeys:
 
     def warn_if_none(self) -> None:
         """A document without a key is a good one, but seldom meant."""
-        if not self._entries:
+        if len(self._entries) == len(self._of_gates):
             logger.warning("no API key is good now: every request is refused but health probes")
 
     def holder(self, headers: Mapping[bytes, bytes], scope: Scope) -> str | None:
@@ -95,7 +99,7 @@ class ApiKeys:
             raise RequestRefused(403, f"an API key of scope `{scope}` is needed; that of `{entry.id}` has {has}")
 
     def _entry(self, headers: Mapping[bytes, bytes]) -> Entry | None:
-        key = headers.get(b"x-api-key") or _bearer(headers)
+        key = headers.get(b"x-api-key") or _bearer(headers) or headers.get(GATE_HEADER)
         # Found by its hash: how long that takes says nothing of the key.
         return None if key is None else self._entries.get(hashlib.sha256(key.strip()).digest())
 
@@ -112,9 +116,9 @@ def _bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
 def open_api_keys(settings: Settings) -> ApiKeys | None:
     """The keys that the settings name, read; None where there are none to be asked for. Raises StartRefused."""
     if settings.api_keys_file:
-        keys = ApiKeys(Path(settings.api_keys_file).read_text)
+        keys = ApiKeys(Path(settings.api_keys_file).read_text, settings.gate_key_sha256)
     elif settings.api_keys_secret_arn:
-        keys = ApiKeys(lambda: _read_secret(settings.api_keys_secret_arn))
+        keys = ApiKeys(lambda: _read_secret(settings.api_keys_secret_arn), settings.gate_key_sha256)
     else:
         return None
     keys.load()

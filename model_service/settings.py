@@ -49,6 +49,7 @@ class Settings:
     api_keys_file: str = ""
     api_keys_secret_arn: str = ""
     api_keys_reload_s: float = 60.0
+    gate_key_sha256: str = ""
     bind_host: str = "0.0.0.0"  # noqa: S104 - the load balancer reaches the task by its own address
     port: int = 8080
     admin_port: int = 8081
@@ -220,6 +221,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "api_keys_file": str,
     "api_keys_secret_arn": _matching(SECRET_ARN, "the ARN of a secret in Secrets Manager"),
     "api_keys_reload_s": _number(float, 0.1, 86400),
+    "gate_key_sha256": _matching(SHA256, "a sha256 in 64 lower-case hex digits"),
     "bind_host": str,
     "port": _number(int, 0, 65535),
     "admin_port": _number(int, 0, 65535),

@@ -150,6 +150,7 @@ def _values_of_service(name: str, service: Service) -> dict[str, str]:
     return {
         "Service": name,
         "SecretArns": ",".join(dict.fromkeys(_secret_arn(value) for value in service.secrets.values())),
+        "ApiKeysSecretArn": service.api_keys_secret_arn,
         "RulePriority": str(service.route.priority),
         "PathPatterns": ",".join(service.route.paths),
         "MinTasks": str(service.compute.min),

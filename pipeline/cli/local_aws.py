@@ -241,15 +241,20 @@ def limits(state: dict[str, Any]) -> list[str]:
         connection.close()
 
 
+# The local load balancer speaks plain HTTP, and no name leads to it.
+WITHOUT_TLS = {"certificate_arn": None, "domain": None, "allow_http": True}
+
+
 def _write_overlay(state_dir: Path, ports: list[int], engine: str) -> None:
-    """What differs on this machine: the ports kept free, the engine's builder, short polls, callers on loopback.
+    """What differs on this machine: the ports kept free, no certificate, the engine's builder, short polls, callers on
+    loopback.
 
     Written from what the running supervisor says of itself, whenever its environment is asked for: two that start at
     once, or a command killed half-way, leave no other one's ports in it.
     """
     production_port, test_port = ports
     overlay = {
-        "edge": {"production_port": production_port, "test_port": test_port},
+        "edge": {"production_port": production_port, "test_port": test_port, **WITHOUT_TLS},
         "poll_interval_s": 0.25,
         "services": {"*": {"image": {"builder": BUILDERS[engine]}, "gate": {"runner_cidr": f"{LOOPBACK}/32"}}},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import click
 
@@ -12,6 +13,7 @@ from pipeline.cli.gates import fetch_published, published_of
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
 from pipeline.cli.release import Release, opened
 from pipeline.config import AgainstLive
+from pipeline.deployment.access import gate_headers
 from pipeline.deployment.place import find_place, ledger_of
 from pipeline.errors import GateRefused, UsageError
 from pipeline.results import Target, Verdict
@@ -164,7 +166,7 @@ def loadtest(run: Run, url: str | None, release_id: str | None, kind: str | None
         raise UsageError(
             f"There is no release `{named or 'live'}` whose inputs could be sent.", "see `onnxship history`"
         )
-    target = Target(url or find_place(run.config, run.aws, run.service).production_url, live_url=against or "")
+    target = replace(_production(run) if url is None else Target(url), live_url=against or "")
     model = fetch_published(run, published_of(record))
     gate = run.config.services[run.service].gate
     gate = gate.model_copy(
@@ -193,6 +195,13 @@ def alarms(run: Run, dry_run: bool) -> None:
     Example: onnxship alarms
     """
     run.show(alarms_stage.alarms(run.config, run.aws, run.clock, on_progress=run.progress, dry_run=dry_run))
+
+
+def _production(run: Run) -> Target:
+    """The production listener, with what gates send where the service asks for API keys."""
+    place = find_place(run.config, run.aws, run.service)
+    asks_for_keys = run.config.services[run.service].api_keys_secret_arn
+    return Target(place.production_url, gate_headers(run.aws, place.gate_secret_arn) if asks_for_keys else {})
 
 
 def _begun(run: Run, release_id: str, command: str) -> AbstractContextManager[Release]:

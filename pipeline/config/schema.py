@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,8 @@ FARGATE_MEMORY_MIB = {
     8192: tuple(range(16384, 61441, 4096)),
     16384: tuple(range(32768, 122881, 8192)),
 }
+
+KEYS_ARN = r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[A-Za-z0-9/_+=.@-]+"
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,19}$")]
 
@@ -152,12 +155,12 @@ class Route(Section):
     paths: Annotated[list[str], Field(min_length=1, max_length=4)] = ["/*"]
 
 
-# Settings of the model server (docs/reference/model-service.md) that would undo what a release promises.
+# Settings of the model server (docs/reference/model-service.md).
+API_KEYS = "API_KEYS_SECRET_ARN"
 PINNED = "changes what is served behind the gates' back: on ECS the model is the release's own"
-UNKNOWN_TO_THE_GATES = "is not supported on ECS yet: the gates have no key, and would be refused"
 NOT_ON_ECS = {
-    "API_KEYS_FILE": UNKNOWN_TO_THE_GATES,
-    "API_KEYS_SECRET_ARN": UNKNOWN_TO_THE_GATES,
+    "API_KEYS_FILE": f"names a file in the image; on ECS keys come from a secret: set environment.{API_KEYS}",
+    "GATE_KEY_SHA256": f"is set by onnxship itself where there is {API_KEYS}",
     "LOAD_MODELS": PINNED,
     "MODEL_CONTROL": PINNED,
     "MODEL_REPOSITORY_URI": PINNED,
@@ -182,6 +185,26 @@ class Service(Section):
         for name in sorted(set(variables) & set(NOT_ON_ECS)):
             raise ValueError(f"{name} {NOT_ON_ECS[name]}; remove it")
         return variables
+
+    @field_validator("secrets", mode="after")
+    @classmethod
+    def _the_server_reads_its_keys_itself(cls, secrets: dict[str, str]) -> dict[str, str]:
+        if API_KEYS in secrets:
+            raise ValueError(f"{API_KEYS} is the ARN itself, which the server reads again and again; put it under "
+                             "`environment`")  # fmt: skip
+        return secrets
+
+    @field_validator("environment", mode="after")
+    @classmethod
+    def _keys_are_a_secret(cls, variables: dict[str, str]) -> dict[str, str]:
+        if API_KEYS in variables and not re.fullmatch(KEYS_ARN, variables[API_KEYS]):
+            raise ValueError(f"{API_KEYS} is not the ARN of a secret in Secrets Manager, whole and without a JSON key")
+        return variables
+
+    @property
+    def api_keys_secret_arn(self) -> str:
+        """The secret with the API keys that the service asks for; "" where it asks for none."""
+        return self.environment.get(API_KEYS, "")
 
     @model_validator(mode="after")
     def _a_gpu_is_not_on_fargate(self) -> Service:
@@ -250,6 +273,17 @@ class Config(Section):
                 "edge: without certificate_arn requests travel as plain HTTP; "
                 "set edge.certificate_arn, or edge.allow_http: true to accept that"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_do_not_travel_in_the_open(self) -> Config:
+        open_to_read = self.edge.certificate_arn is None and self.overlay is None  # a rehearsal is on this machine
+        for name, service in self.services.items():
+            if service.api_keys_secret_arn and open_to_read:
+                raise ValueError(
+                    f"services.{name}.environment.{API_KEYS}: without edge.certificate_arn API keys would travel as "
+                    "plain text; set edge.certificate_arn and edge.domain"
+                )
         return self
 
     def stack_name(self, template: str, service: str | None = None) -> str:

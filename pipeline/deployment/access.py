@@ -60,10 +60,15 @@ def open_gate(
     rule_id = open_ingress(aws, group, place.test_port, source, owner, clock.now() + OPEN_FOR)
     try:
         with _no_scale_out(aws, place.scalable_resource_id):
-            yield Target(place.test_url, {GATE_HEADER: secret_value(aws, place.gate_secret_arn)})
+            yield Target(place.test_url, gate_headers(aws, place.gate_secret_arn))
     finally:
         if rule_id:
             close_ingress(aws, group, rule_id, owner, clock.now())
+
+
+def gate_headers(aws: Aws, secret_arn: str) -> dict[str, str]:
+    """What a gate's requests carry: the test listener's rule wants it, and a server that asks for API keys."""
+    return {GATE_HEADER: secret_value(aws, secret_arn)}
 
 
 def clear_gate(aws: Aws, clock: Clock, place: Place) -> None:

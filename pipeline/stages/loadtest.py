@@ -33,8 +33,10 @@ def loadtest(
 
     `measure` runs Locust, here or in the VPC. An interruption ends the load at once.
     """
-    gate = gate or config.services[service].gate
-    measured = measure(job(target, model, gate, requests_of(config, gate.load)))
+    settings = config.services[service]
+    gate = gate or settings.gate
+    asked = job(target, model, gate, requests_of(config, gate.load), asks_for_keys=bool(settings.api_keys_secret_arn))
+    measured = measure(asked)
     return judged(measured, target, gate, release_id)
 
 
@@ -60,8 +62,13 @@ def requests_of(config: Config, load: Load) -> bytes:
     return content
 
 
-def job(target: Target, model: PinnedModel, gate: Gate, requests: bytes = b"") -> Job:
-    """The load test as a job: what Locust is told, and how long it may take."""
+def job(
+    target: Target, model: PinnedModel, gate: Gate, requests: bytes = b"", *, asks_for_keys: bool = False
+) -> Job:  # fmt: skip
+    """The load test as a job: what Locust is told, and how long it may take.
+
+    What serves is sent the target's secret headers only where it `asks_for_keys`, for which they stand.
+    """
     load = gate.load
     words = [
         "--url", target.url, "--kind", load.kind, "--rps", str(load.rps), "--duration-s", str(load.duration_s),
@@ -70,7 +77,7 @@ def job(target: Target, model: PinnedModel, gate: Gate, requests: bytes = b"") -
     seconds = WARMUP_S + load.duration_s
     if target.live_url and (beside := gate.against_live):
         words += ["--against", target.live_url, "--against-rps", str(beside.rps)]
-        words += ["--against-s", str(beside.duration_s)]
+        words += ["--against-s", str(beside.duration_s), *(["--headers-to-both"] if asks_for_keys else [])]
         seconds += WARMUP_S + beside.duration_s
     files = {"requests": requests} if requests else {}
     return Job("loadtests", tuple(words), target, model, seconds + GRACE_S, files)

@@ -5,10 +5,12 @@ https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefini
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.aws.ecs import RELEASE_TAG
+from pipeline.aws.secrets import secret_value
 from pipeline.aws.session import Aws
 from pipeline.aws.tasks import register_once
 from pipeline.config import Config, Service
@@ -26,17 +28,25 @@ def register(
     outputs: Mapping[str, str],
 ) -> TaskDefinition:  # fmt: skip
     """A revision for this release: a new one, or the family's latest when it says exactly the same."""
+    asks_for_keys = config.services[service].api_keys_secret_arn
+    gate_key = secret_value(aws, outputs["GateSecretArn"]) if asks_for_keys else ""
     request = task_definition_request(
-        config, service=service, release_id=release_id, built=built, published=published, outputs=outputs
+        config, service=service, release_id=release_id, built=built, published=published, outputs=outputs,
+        gate_key=gate_key,
     )  # fmt: skip
     registered = register_once(aws, request)
     return TaskDefinition(registered["taskDefinitionArn"], registered["family"], registered["revision"])
 
 
 def task_definition_request(
-    config: Config, *, service: str, release_id: str, built: Built, published: Published, outputs: Mapping[str, str]
-) -> dict[str, Any]:
-    """The RegisterTaskDefinition request; `outputs` are those of the runtime stack."""
+    config: Config, *, service: str, release_id: str, built: Built, published: Published, outputs: Mapping[str, str],
+    gate_key: str = "",
+) -> dict[str, Any]:  # fmt: skip
+    """The RegisterTaskDefinition request; `outputs` are those of the runtime stack.
+
+    With `gate_key`, the value of the gate's header, a server that asks for API keys lets the gates in; only its hash
+    stands in the request.
+    """
     settings = config.services[service]
     return {
         "family": f"{config.project}-{config.environment_name}-{service}",
@@ -48,7 +58,7 @@ def task_definition_request(
         "executionRoleArn": outputs["ExecutionRoleArn"],
         "taskRoleArn": outputs["TaskRoleArn"],
         "volumes": [{"name": "models"}, {"name": "tmp"}],
-        "containerDefinitions": [_container(config, settings, release_id, built, published, outputs)],
+        "containerDefinitions": [_container(config, settings, release_id, built, published, outputs, gate_key)],
         "tags": [
             {"key": RELEASE_TAG, "value": release_id},
             {"key": "onnxship:git-sha", "value": built.git_sha},
@@ -58,8 +68,9 @@ def task_definition_request(
 
 
 def _container(
-    config: Config, settings: Service, release_id: str, built: Built, published: Published, outputs: Mapping[str, str]
-) -> dict[str, Any]:
+    config: Config, settings: Service, release_id: str, built: Built, published: Published, outputs: Mapping[str, str],
+    gate_key: str,
+) -> dict[str, Any]:  # fmt: skip
     return {
         "name": "model",
         "image": built.image,
@@ -83,7 +94,7 @@ def _container(
             "retries": 3,
             "startPeriod": START_PERIOD_S,
         },
-        "environment": _environment(settings, release_id, built, published, config.environment.region),
+        "environment": _environment(settings, release_id, built, published, config.environment.region, gate_key),
         "secrets": [{"name": name, "valueFrom": arn} for name, arn in sorted(settings.secrets.items())],
         "logConfiguration": {
             "logDriver": "awslogs",
@@ -97,7 +108,7 @@ def _container(
 
 
 def _environment(
-    settings: Service, release_id: str, built: Built, published: Published, region: str
+    settings: Service, release_id: str, built: Built, published: Published, region: str, gate_key: str
 ) -> list[dict[str, str]]:  # fmt: skip
     """The pipeline's own names stand above the user's: they say what the release is.
 
@@ -115,4 +126,6 @@ def _environment(
         "RELEASE_ID": release_id,
         "DEVICE": DEVICES[built.target],
     }
+    if gate_key:
+        values["GATE_KEY_SHA256"] = hashlib.sha256(gate_key.encode()).hexdigest()
     return [{"name": name, "value": value} for name, value in sorted(values.items())]

@@ -39,7 +39,8 @@ def guarded(launch: Launch, tmp_path_factory: pytest.TempPathFactory, keys_path:
         entry("root", "k-root", "admin"),
     )
     manifest = write_manifest(tmp_path_factory.mktemp("guarded"), addition())
-    environment = {"API_KEYS_FILE": str(keys_path), "API_KEYS_RELOAD_S": "0.1", "HOT_PATH": hot_path}
+    gate = {"GATE_KEY_SHA256": hashlib.sha256(b"sesame").hexdigest()}
+    environment = {"API_KEYS_FILE": str(keys_path), "API_KEYS_RELOAD_S": "0.1", "HOT_PATH": hot_path} | gate
     return launch(manifest, **environment).wait_ready()
 
 
@@ -54,6 +55,8 @@ def guarded(launch: Launch, tmp_path_factory: pytest.TempPathFactory, keys_path:
         ({"Authorization": "Bearer k-app"}, False),
         ({"authorization": "bearer k-ops"}, False),
         ({"X-Api-Key": "k-app"}, False),
+        ({"X-Onnxship-Gate": "sesame"}, False),
+        ({"X-Onnxship-Gate": "k-other"}, True),
     ],
 )
 def test_lets_in_who_has_a_key(guarded: Service, path: str, headers: dict[str, str], is_refused: bool) -> None:

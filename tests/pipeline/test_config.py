@@ -7,6 +7,7 @@ import pytest
 from pipeline import config
 from pipeline.errors import ConfigError, UsageError
 
+SECRET_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-a1b2c3"
 MINIMAL = """
 project: digits
 environments:
@@ -92,12 +93,32 @@ def test_sizes_that_fargate_does_not_sell_are_refused(file: Path, compute: str, 
     [
         ("MODEL_CONTROL: poll", "MODEL_CONTROL changes what is served behind the gates' back"),
         ("MODEL_REPOSITORY_URI: file:///m", "MODEL_REPOSITORY_URI changes what is served behind the gates' back"),
-        ("API_KEYS_FILE: /keys.json", "API_KEYS_FILE is not supported on ECS yet: the gates have no key"),
+        ("API_KEYS_FILE: /keys.json", "on ECS keys come from a secret: set environment.API_KEYS_SECRET_ARN"),
+        ("GATE_KEY_SHA256: ff", "GATE_KEY_SHA256 is set by onnxship itself where there is API_KEYS_SECRET_ARN"),
     ],
 )
 def test_settings_that_would_undo_a_release_are_refused(file: Path, variable: str, says: str) -> None:
     """What is served is what was judged: the server's own ways to change it stay off."""
     change(file, "golden: golden.npz}}", f"golden: golden.npz}}, environment: {{{variable}}}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        config.load(file, "staging")
+
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "arn", "says"),
+    [
+        ("environment", "keys", "API_KEYS_SECRET_ARN is not the ARN of a secret"),
+        ("environment", f"{SECRET_ARN}:app::", "whole and without a JSON key"),
+        ("secrets", SECRET_ARN, "put it under `environment`"),
+        ("environment", SECRET_ARN, "API keys would travel as plain text; set edge.certificate_arn"),
+    ],
+)
+def test_api_keys_that_would_not_be_safe_are_refused(file: Path, where: str, arn: str, says: str) -> None:
+    """They come from a whole secret, which the server reads itself, and go over TLS alone."""
+    change(file, "golden: golden.npz}}", f'golden: golden.npz}}, {where}: {{API_KEYS_SECRET_ARN: "{arn}"}}}}')
 
     with pytest.raises(ConfigError) as caught:
         config.load(file, "staging")

@@ -6,8 +6,20 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from pipeline import config
 from pipeline.cli import cli, complete, local_aws
 from pipeline.errors import UsageError
+
+KEYS = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-a1b2c3"
+SECURED = f"""
+project: digits
+environments: {{production: {{account: "123456789012", region: eu-west-1}}}}
+edge: {{certificate_arn: "arn:aws:acm:eu-west-1:123456789012:certificate/1", domain: digits.example.com}}
+services:
+  digits:
+    model: {{path: model.onnx, golden: golden.npz}}
+    environment: {{API_KEYS_SECRET_ARN: "{KEYS}"}}
+"""
 
 
 @pytest.mark.parametrize(("engine", "builder"), [("process", "layers"), ("docker", "docker")])
@@ -17,6 +29,20 @@ def test_an_engine_brings_its_builder(tmp_path: Path, engine: str, builder: str)
 
     overlay = yaml.safe_load((tmp_path / "overlay.yaml").read_text())
     assert builder == overlay["services"]["*"]["image"]["builder"]
+
+
+def test_what_has_a_certificate_can_be_rehearsed(tmp_path: Path) -> None:
+    """The local load balancer speaks plain HTTP: the overlay takes certificate and domain away, and API keys, which go
+    over TLS alone, are let pass on this machine."""
+    local_aws._write_overlay(tmp_path, [1, 2], "process")
+    path = tmp_path / "onnxship.yaml"
+    path.write_text(SECURED)
+
+    secured, rehearsed = config.load(path), config.load(path, overlay=tmp_path / "overlay.yaml")
+
+    assert ("https", 443) == (secured.edge.url_scheme, secured.edge.listens_on)
+    assert ("http", 1, None) == (rehearsed.edge.url_scheme, rehearsed.edge.listens_on, rehearsed.edge.domain)
+    assert KEYS == rehearsed.services["digits"].api_keys_secret_arn
 
 
 def test_a_running_local_aws_keeps_its_engine() -> None:

@@ -1,5 +1,6 @@
 """The task definition of a release, exactly, and registered once."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -99,6 +100,24 @@ def test_an_image_for_the_gpu_is_told_to_use_it(config):
     [container] = request(config, built=replace(BUILT, target="gpu"))["containerDefinitions"]
 
     assert {"name": "DEVICE", "value": "cuda"} in container["environment"]
+
+
+def test_gates_have_a_key_where_keys_are_asked_for(config, aws):
+    """The server gets the hash of the gate's secret, never the secret; without API keys it gets neither."""
+    secret = aws.call("secretsmanager", "create_secret", Name="GateSecret-x", SecretString="sesame")["ARN"]
+    tiny = config.services["tiny"].model_copy(update={"environment": {"API_KEYS_SECRET_ARN": f"{secret}-keys"}})
+    guarded = config.model_copy(update={"services": {"tiny": tiny}})
+
+    def environment(settings):
+        registered = register(
+            settings, aws, service="tiny", release_id="v1", built=BUILT, published=PUBLISHED,
+            outputs=OUTPUTS | {"GateSecretArn": secret},
+        )  # fmt: skip
+        described = aws.call("ecs", "describe_task_definition", taskDefinition=registered.arn)["taskDefinition"]
+        return {item["name"]: item["value"] for item in described["containerDefinitions"][0]["environment"]}
+
+    assert hashlib.sha256(b"sesame").hexdigest() == environment(guarded)["GATE_KEY_SHA256"]
+    assert "GATE_KEY_SHA256" not in environment(config)
 
 
 def test_the_same_release_is_registered_once_and_another_one_anew(config, aws):
