@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Each of its tests has a local AWS of its own, so they need not wait for one another.
+# Each of its tests has a local AWS of its own, so they need not wait for one another; they fill the gaps at the end.
 SPREAD = "test_open_questions.py"
+# Minutes each: begun last, one worker would be busy with them long after the others.
+LONGEST = ("test_demo_canary.py", "test_demo_linear.py", "test_demo_docker.py", "test_switches.py", "test_tutorial.py")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
@@ -16,6 +18,11 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return nodeid if file.endswith(SPREAD) else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the one that is spread last."""
+    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.name == SPREAD))
 
 
 @pytest.hookimpl(optionalhook=True)
