@@ -22,7 +22,8 @@ USAGE = 2
 
 def main() -> int:
     """Tell the story; the exit code."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # both, even where a shell started this in the background
+        signal.signal(number, signal.default_int_handler)
     arguments = _arguments()
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
