@@ -49,7 +49,7 @@ class AccessLog:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._is_on = serving.settings.access_log != "off"
-        self._is_all = serving.settings.access_log == "all"
+        self.is_all = serving.settings.access_log == "all"  # good answers are logged too
         self._is_debug = serving.settings.log_level == "debug"
         self._lines: list[bytes] = []
 
@@ -68,7 +68,7 @@ class AccessLog:
         """Log the end of one request, or of the `session` that it opened; a `status` of 0 is a caller that went before
         there was an answer."""
         is_error = (status >= 500 or status == 0) and path not in HEALTH_PATHS  # a probe's 503 is an answer
-        if not self._is_on or not (self._is_all or is_error or status == CLIENT_CLOSED_REQUEST):
+        if not self._is_on or not (self.is_all or is_error or status == CLIENT_CLOSED_REQUEST):
             return
         if status == 200 and path in HEALTH_PATHS and not self._is_debug:
             return

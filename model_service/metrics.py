@@ -68,7 +68,8 @@ class ModelStats:
 
     def __init__(self, model: str, version: str) -> None:
         self.labels = {"model": model, "version": version}
-        self.totals = dict.fromkeys(COUNTERS, 0)
+        self._successes = self._rows = self._runs = 0
+        self._total_s = self._queued_s = self._read_s = self._compute_s = self._write_s = 0.0
         self.failures = dict.fromkeys(REASONS, 0)
         self.latency = {endpoint: Buckets(LATENCY_BUCKETS_S) for endpoint in ENDPOINTS}
         self.batch_rows = Buckets(BATCH_BUCKETS)
@@ -77,25 +78,31 @@ class ModelStats:
         self.stream_sessions = 0
         self.queue: Callable[[], tuple[int, float]] = lambda: (0, 0.0)
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """The value of each of COUNTERS."""
+        seconds = (self._total_s, self._queued_s, self._read_s, self._compute_s, self._write_s)
+        counted = (self._successes, self._rows, self._runs, *(int(each * US_PER_S) for each in seconds))
+        return dict(zip(COUNTERS, counted, strict=True))
+
     def finished(self, job: Job) -> None:
         """Count one job that has its answer or its error."""
         if job.error is not None:
             self.failed(job.error.status if isinstance(job.error, RequestRefused) else 500)
             return
         total_s = time.monotonic() - job.submitted
-        totals = self.totals
-        totals["nv_inference_request_success"] += 1
-        totals["nv_inference_request_duration_us"] += int(total_s * US_PER_S)
-        totals["nv_inference_queue_duration_us"] += int((job.started - job.submitted) * US_PER_S)
-        totals["nv_inference_compute_input_duration_us"] += int(job.read_s * US_PER_S)
-        totals["nv_inference_compute_infer_duration_us"] += int(job.compute_s * US_PER_S)
-        totals["nv_inference_compute_output_duration_us"] += int(job.write_s * US_PER_S)
+        self._successes += 1
+        self._total_s += total_s
+        self._queued_s += job.started - job.submitted
+        self._read_s += job.read_s
+        self._compute_s += job.compute_s
+        self._write_s += job.write_s
         self.latency[job.endpoint].observe(total_s)
 
     def ran(self, rows: int, compute_s: float) -> None:
         """Count one run of the model."""
-        self.totals["nv_inference_count"] += rows
-        self.totals["nv_inference_exec_count"] += 1
+        self._rows += rows
+        self._runs += 1
         self.batch_rows.observe(rows)
         self.last_inference_ms = int(time.time() * 1000)
 
@@ -134,10 +141,11 @@ class _ModelCollector(Collector):
         self._failed_loads = failed_loads
 
     def collect(self) -> Iterator[Metric]:
+        totals = [(stats.labels, stats.totals) for stats in self._models]
         for name, text in COUNTERS.items():
             metric = Metric(name, text, "unknown")
-            for stats in self._models:
-                metric.add_sample(name, stats.labels, stats.totals[name])
+            for labels, values in totals:
+                metric.add_sample(name, labels, values[name])
             yield metric
         yield self._devices()
         yield self._failures()

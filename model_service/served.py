@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model_service.inference.classification import LabelsOf
 from model_service.loading import Loaded
@@ -19,12 +19,9 @@ class Served:
     scheduler: Scheduler
     stats: ModelStats
 
-    @property
-    def labels_of(self) -> LabelsOf:
-        """The labels of the elements of each output that has any."""
-        return self.loaded.roles.labels_of
+    model: Model = field(init=False)
+    labels_of: LabelsOf = field(init=False)  # the labels of the elements of each output that has any
 
-    @property
-    def model(self) -> Model:
-        """The model itself."""
-        return self.loaded.model
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.loaded.model)  # once, and not for each request
+        object.__setattr__(self, "labels_of", self.loaded.roles.labels_of)

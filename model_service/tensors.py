@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.errors import RequestRefused
+from model_service.json_numbers import read_numbers
 
 Array = NDArray[Any]
+SPACE = b" \t\r\n"
 
 
 class Datatype(NamedTuple):
@@ -86,8 +88,11 @@ def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str, pl
     if datatype.json_type is None:
         raise RequestRefused(400, f"{what}: JSON has no form for {datatype.name}; send it as binary tensor data")
     try:
-        elements = _decoder(datatype.json_type, rank).decode(data)
         with np.errstate(over="raise"):
+            if rank == 1 and datatype.json_type is float and (numbers := read_numbers(data)) is not None:
+                elements: Any = numbers
+                return numbers.astype(datatype.numpy_type, copy=False)
+            elements = _decoder(datatype.json_type, rank).decode(data)
             return np.array(elements, dtype=datatype.numpy_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestRefused(400, f"{what} is not {datatype.name}: {_placed(str(error), place)}") from error
@@ -134,8 +139,13 @@ def check_inputs(inputs: Mapping[str, Array], specs: Iterable[TensorSpec], *, ma
 
 
 def check_names(names: Iterable[str], specs: Iterable[TensorSpec]) -> None:
-    """Raise RequestRefused(400) unless exactly the model's inputs are named."""
-    given, wanted = set(names), [spec.name for spec in specs]
+    """Raise RequestRefused(400) unless exactly the model's inputs are named, each once."""
+    names, wanted = list(names), [spec.name for spec in specs]
+    if names == wanted:  # what nearly every request names
+        return
+    given = set(names)
+    if len(given) < len(names):
+        raise RequestRefused(400, "an input is given twice")
     if unknown := given.difference(wanted):
         raise RequestRefused(400, f"unknown input {_quoted(sorted(unknown))}; the model has {_quoted(wanted)}")
     if missing := [name for name in wanted if name not in given]:
@@ -202,7 +212,10 @@ def _decoder(json_type: type, rank: int) -> msgspec.json.Decoder[Any]:
 
 def _is_nested(data: msgspec.Raw) -> bool:
     """Whether the JSON array's first element is an array."""
-    return bytes(memoryview(data)[:256]).translate(None, b" \t\r\n").startswith(b"[[")
+    start = memoryview(data)
+    if len(start) > 1 and start[1] not in SPACE:  # as nearly all is written
+        return start[1] == ord("[")
+    return bytes(start[:256]).translate(None, SPACE).startswith(b"[[")
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -59,6 +59,7 @@ MAY_IMPORT = {
         "orjson",
         "prometheus_client",
         "python_multipart",
+        "simdjson",
         "starlette",
         "uvicorn",
         "uvloop",

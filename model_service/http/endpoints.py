@@ -63,7 +63,12 @@ class Endpoint:
 
 def answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
     """The headers of an answer, without its length."""
-    headers = [(b"content-type", answer.content_type)]
+    return [(b"content-type", answer.content_type), *extra_headers(answer)]
+
+
+def extra_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Those that few answers have."""
+    headers = []
     if answer.json_length is not None:
         headers.append((JSON_LENGTH, b"%d" % answer.json_length))
     if answer.encoding is not None:

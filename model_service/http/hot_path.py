@@ -19,18 +19,18 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from model_service.access_log import CLIENT_CLOSED_REQUEST, AccessLog, choose_request_id
 from model_service.errors import RequestRefused, as_refused
-from model_service.http.endpoints import Endpoint, answer_headers
+from model_service.http.endpoints import Endpoint, extra_headers
 from model_service.http.patience import PatientProtocol, limits
-from model_service.scheduling.job import Job
+from model_service.scheduling.job import JSON, Job
 from model_service.serving import Serving
 
-SPECIAL = frozenset((b"expect", b"transfer-encoding"))
+EARLY_FROM_BYTES = 64 * 1024  # a smaller body costs nothing before it is read
 NOBODY_WAITS = Event()  # uvicorn sets it to wake the application of a cycle; a hot one has none
 
 
 def hot_protocol(serving: Serving, log: AccessLog) -> type[PatientProtocol]:
     """The protocol class for uvicorn's configuration, which makes an object of it for each connection."""
-    bound = {"serving": serving, "log": log, **limits(serving.settings)}
+    bound = {"serving": serving, "log": log, "heads": {}, **limits(serving.settings)}
     return type("BoundHotProtocol", (HotProtocol,), bound)
 
 
@@ -39,10 +39,12 @@ class HotProtocol(PatientProtocol):
 
     serving: Serving
     log: AccessLog
+    heads: dict[tuple[int, bytes], bytes]
     turn: HotCycle | None = None  # the hot request that is being answered
 
     def on_head(self) -> None:
-        endpoint, headers = self._hot_endpoint()
+        headers = dict(self.headers)
+        endpoint = self._hot_endpoint(headers)
         if endpoint is None:
             super().on_head()
             return
@@ -82,16 +84,28 @@ class HotProtocol(PatientProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _hot_endpoint(self) -> tuple[Endpoint | None, dict[bytes, bytes]]:
-        endpoint = self.serving.models.endpoints.get(self.url)
+    def head(self, status: int, content_type: bytes) -> bytes:
+        """The beginning of an answer, the same for all of its kind."""
+        head = self.heads.get((status, content_type))
+        if head is None:
+            lines = [STATUS_LINE[status]]
+            for name, value in (*self.server_state.default_headers, (b"content-type", content_type)):
+                lines += (name, b": ", value, b"\r\n")
+            head = self.heads[(status, content_type)] = b"".join(lines)
+        return head
+
+    def _hot_endpoint(self, headers: dict[bytes, bytes]) -> Endpoint | None:
+        serving = self.serving
+        endpoint = serving.models.endpoints.get(self.url)
         if endpoint is None or self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
-            return None, {}
-        headers = dict(self.headers)
+            return None
         length = headers.get(b"content-length", b"")
-        if not length.isdigit() or int(length) > self.serving.settings.max_body_bytes or SPECIAL & headers.keys():
-            return None, {}
-        keys = self.serving.api_keys
-        return (None if keys and not keys.holder(headers, "infer") else endpoint), headers
+        if not length.isdigit() or int(length) > serving.settings.max_body_bytes:
+            return None
+        if b"expect" in headers or b"transfer-encoding" in headers:
+            return None
+        keys = serving.api_keys
+        return None if keys and not keys.holder(headers, "infer") else endpoint
 
 
 class HotCycle:
@@ -133,10 +147,11 @@ class HotCycle:
         self.more_body = True
         self.keep_alive = protocol.parser.should_keep_alive()
         self.message_event = NOBODY_WAITS
-        try:  # before a byte of the body is kept
-            endpoint.served.scheduler.refuse_if_full(int(headers[b"content-length"]))
-        except RequestRefused as refused:
-            self._refused = refused
+        if (length := int(headers[b"content-length"])) >= EARLY_FROM_BYTES:
+            try:  # before a byte of the body is kept
+                endpoint.served.scheduler.refuse_if_full(length)
+            except RequestRefused as refused:
+                self._refused = refused
 
     def start(self) -> None:
         """It is this request's turn on its connection."""
@@ -183,24 +198,25 @@ class HotCycle:
         if job.answer is None:
             self._answer_error(job.error or RuntimeError("a job ended without an answer"))
         else:
-            self._send(200, answer_headers(job.answer), job.answer.body)
+            self._send(200, job.answer.content_type, extra_headers(job.answer), job.answer.body)
 
     def _answer_error(self, error: Exception) -> None:
         told = as_refused(error, self._request_id)
-        headers = [(b"content-type", b"application/json")]
-        if told.retry_after_s:
-            headers.append((b"retry-after", b"%d" % told.retry_after_s))
-        self._send(told.status, headers, orjson.dumps({"error": told.message}))
+        headers = [(b"retry-after", b"%d" % told.retry_after_s)] if told.retry_after_s else []
+        self._send(told.status, JSON, headers, orjson.dumps({"error": told.message}))
 
-    def _send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    def _send(self, status: int, content_type: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         protocol = self._protocol
         if protocol.serving.is_draining:
             self.keep_alive = False
-        parts = [STATUS_LINE[status]]
-        for name, value in (*protocol.server_state.default_headers, *headers):
+        parts = [protocol.head(status, content_type)]
+        for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
-        parts += (b"content-length: %d\r\nx-request-id: %s\r\n" % (len(body), self._request_id.encode()),)
-        parts += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body)
+        parts += (
+            b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), self._request_id.encode()),
+            b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
+            body,
+        )
         protocol.transport.write(b"".join(parts))
         self._is_answered = True
         self._job = None  # an idle connection keeps this cycle, and would keep the body, the answer and the model
@@ -223,6 +239,8 @@ class HotCycle:
         self._protocol.on_response_complete()
 
     def _log(self, status: int) -> None:
+        if status == 200 and not self._protocol.log.is_all:
+            return
         self._protocol.log.write(
             request_id=self._request_id,
             method="POST",

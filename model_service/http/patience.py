@@ -47,17 +47,17 @@ class PatientProtocol(HttpToolsProtocol):
     head_bytes = 0  # of the head that is not yet there, as far as it is known
     chunk_bytes = 0
     stall: TimerHandle | None = None
+    idle_since = 0.0  # by the loop's clock, where it is idle
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # As long as one that has been answered may be idle; uvicorn would wait for a first request for ever.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.idle_since = self.loop.time()
+        self._close_when_idle(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
             self._discard(len(data))
             return
-        self._unset_keepalive_if_required()
         self.chunk_bytes = len(data)
         try:
             self._feed(data)
@@ -113,9 +113,32 @@ class PatientProtocol(HttpToolsProtocol):
         """Only for what can become a WebSocket; whatever else asks for it is an ordinary request."""
         return self._is_idle() and self.parser.get_method() == b"GET" and super()._should_upgrade()
 
+    def on_response_complete(self) -> None:
+        """As uvicorn does it, but for the timer: one for each answer would cost as much as a small part of it."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self.idle_since = self.loop.time()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for long enough, also one that never asked; else look again."""
+        idle_s = 0.0 if self.is_within_message or not self._is_idle() else self.loop.time() - self.idle_since
+        if idle_s >= self.timeout_keep_alive:
+            self.transport.close()
+        else:
+            self._close_when_idle(self.timeout_keep_alive - idle_s)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def _close_when_idle(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
 
     def _feed(self, data: bytes | memoryview) -> None:
         """Parse. At the end of a head that offers another protocol the parser takes what follows for that protocol: an
@@ -140,6 +163,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _become_websocket(self, early: bytes) -> None:
         """The connection is a WebSocket's from now on, with the bytes that have come behind its request."""
+        self._unset_keepalive_if_required()
         self.handle_websocket_upgrade()
         if early and not self.transport.is_closing():
             self.transport.get_protocol().data_received(early)  # type: ignore[attr-defined]

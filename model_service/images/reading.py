@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class ImageRequest:
     top_k: str | None
 
 
+@lru_cache(maxsize=64)
 def carries_images(content_type: str) -> bool:
     """Whether a body of this Content-Type is for this package: a form, or an image of whatever kind."""
     media_type = _media_type(content_type)

@@ -39,7 +39,7 @@ BINARY_TYPE = b"application/octet-stream"
 class InferWork:
     """An inference request to `model`. `json_length` is the header that tells where its JSON ends, if there is one."""
 
-    __slots__ = ("_body", "_classes", "_json_length", "_labels_of", "_max_rows", "_model", "_request")
+    __slots__ = ("_body", "_classes", "_json_length", "_labels_of", "_max_rows", "_model", "_names", "_request")
 
     def __init__(self, model: Model, body: Body, json_length: bytes | None, max_rows: int, labels_of: LabelsOf) -> None:
         self._model = model
@@ -48,6 +48,7 @@ class InferWork:
         self._max_rows = max_rows
         self._labels_of = labels_of
         self._classes: dict[str, int] = {}
+        self._names = model.output_names  # of the outputs that are asked for
         self._request: InferenceRequest | None = None
 
     def read(self) -> Inputs:
@@ -60,19 +61,16 @@ class InferWork:
             content, tail = content[:length], memoryview(content)[length:]
         self._request = request = decode_json(content, InferenceRequest)
         model = self._model
-        given = {item.name: item for item in request.inputs}
-        if len(given) != len(request.inputs):
-            raise RequestRefused(400, "an input is given twice")
-        if given.keys() != model.inputs_by_name.keys():
-            check_names(given, model.inputs)
-        names = _output_names(request, model)
+        check_names([item.name for item in request.inputs], model.inputs)
         if request.outputs:
+            self._names = asked_outputs([output.name for output in request.outputs], model)
             self._classes = request.classes
             for name in self._classes:
                 check_classification(model.outputs_by_name[name])
-        read = _read_tensors(request.inputs, model, tail, self._max_rows)
-        arrays = {spec.name: read[spec.name] for spec in model.inputs}
-        return Inputs(arrays, model.count_rows(arrays), names, request.timeout_s)
+        arrays = _read_tensors(request.inputs, model, tail, self._max_rows)
+        if len(arrays) > 1:
+            arrays = {spec.name: arrays[spec.name] for spec in model.inputs}
+        return Inputs(arrays, model.count_rows(arrays), self._names, request.timeout_s)
 
     @property
     def request_id(self) -> str | None:
@@ -82,12 +80,11 @@ class InferWork:
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """$inference_response with the outputs that were asked for."""
         model, request = self._model, self._request
-        names = _output_names(request, model) if request else model.output_names
         response: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
         if request and request.id is not None:
             response["id"] = request.id
         tensors, tail = [], []
-        for name in names:
+        for name in self._names:
             datatype, array = self._chosen(model.outputs_by_name[name], outputs[name])
             tensor: dict[str, Any] = {"name": name, "datatype": datatype.name, "shape": array.shape}
             if request is None or request.wants_binary(name):
@@ -143,7 +140,7 @@ def _parse_length(header: bytes, content_bytes: int) -> int:
 
 
 def _read_tensors(items: list[RequestInput], model: Model, tail: memoryview, max_rows: int) -> dict[str, Array]:
-    """Every input's array, in the order of the request: that of the tensors behind the JSON."""
+    """Every input's array; the tensors behind the JSON stand in the order of the request."""
     at = 0
     arrays: dict[str, Array] = {}
     sizes: dict[str, int] = {}
@@ -196,10 +193,6 @@ def asked_outputs(names: Sequence[str], model: Model) -> tuple[str, ...]:
             known = ", ".join(f"`{known}`" for known in model.output_names)
             raise RequestRefused(400, f"unknown output `{name}`; the model has {known}")
     return tuple(dict.fromkeys(names)) or model.output_names
-
-
-def _output_names(request: InferenceRequest | None, model: Model) -> tuple[str, ...]:
-    return asked_outputs([output.name for output in request.outputs or ()] if request else (), model)
 
 
 def _raw_shape(spec: TensorSpec, body_bytes: int) -> list[int]:

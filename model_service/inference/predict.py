@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -33,8 +33,7 @@ from model_service.tensors import Array, check_inputs
 from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A request as it came: its body, Content-Type and query."""
 
     body: Body
@@ -127,11 +126,11 @@ class PredictWork:
 
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """The answer. Raises UserCodeFailed for faults of service.py."""
-        arrays = {name: outputs[name] for name in self._model.output_names}
         if self._user_code.postprocess:
+            arrays = {name: outputs[name] for name in self._model.output_names}
             answer = call_postprocess(self._user_code.postprocess, arrays)
         else:
-            predictions = _predictions(self._model, self._roles, arrays, self._top_k)
+            predictions = _predictions(self._model, self._roles, outputs, self._top_k)
             answer = predictions[0] if self._is_single and len(predictions) == 1 else {"predictions": predictions}
         answer.setdefault("processing_time_ms", round(compute_s * 1000, 3))
         answer.setdefault("model", self._model.name)
@@ -172,7 +171,7 @@ def _preprocessed(model: Model, preprocess: Any, body: bytes, content_type: str,
     return {spec.name: inputs[spec.name] for spec in model.inputs}
 
 
-def _predictions(model: Model, roles: Roles, outputs: dict[str, Array], wanted: int | None) -> list[dict[str, Any]]:
+def _predictions(model: Model, roles: Roles, outputs: Mapping[str, Array], wanted: int | None) -> list[dict[str, Any]]:
     """One {"prediction", "confidence"} per row of the outputs, with its `wanted` most likely classes as "top_k"."""
     classes = roles.classes
     if roles.probabilities is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ from model_service.errors import RequestRefused
 from model_service.inference.classes import MAX_TOP_K
 from model_service.inference.protocol import NO_DATA, decode_json
 from model_service.runtime.model import Model
-from model_service.tensors import Array, TensorSpec, check_inputs, check_names, from_json
+from model_service.tensors import Array, TensorSpec, check_inputs, check_names, check_shape, check_symbols, from_json
 
 
 class PredictRequest(msgspec.Struct, frozen=True):
@@ -24,8 +23,7 @@ class PredictRequest(msgspec.Struct, frozen=True):
     top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """The rows as one array for each input, whether they came as `input`, and the body's `top_k`."""
 
     arrays: dict[str, Array]
@@ -42,11 +40,13 @@ class Element(NamedTuple):
 
 def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     """The rows in `body`. Raises RequestRefused(400) with the place of the fault."""
-    wanted = _rows_of(model)
     request = decode_json(body, PredictRequest)
     is_single = request.input is not NO_DATA
     if is_single == (request.inputs is not None):
         raise RequestRefused(400, 'the body needs either "input" (one row) or "inputs" (a list of rows)')
+    if is_single and (arrays := _one_row(model, request.input)) is not None:
+        return Rows(arrays, is_single, request.top_k)
+    wanted = _rows_of(model)
     rows = [request.input] if is_single else request.inputs
     if not rows:
         raise RequestRefused(400, '"inputs" is empty')
@@ -56,6 +56,27 @@ def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     arrays = {spec.name: _stack(spec, [row[spec.name] for row in by_name]) for spec in model.inputs}
     check_inputs(arrays, model.inputs, max_rows=max_rows)
     return Rows(arrays, is_single, request.top_k)
+
+
+def _one_row(model: Model, row: msgspec.Raw) -> dict[str, Array] | None:
+    """What nearly every request is, one row for a model's only input, without what other requests need; None if it is
+    another."""
+    spec = model.inputs[0]
+    if len(model.inputs) > 1 or not spec.has_variable_rows or _is_object(row):
+        return None
+    array = from_json(row, spec.datatype, len(spec.dimensions) - 1, what=_what(spec), place="$.input")[np.newaxis]
+    check_shape(array.shape, spec, max_rows=1)
+    if model.shares_symbols:
+        check_symbols(array.shape, spec, {})
+    return {spec.name: array}
+
+
+def _is_object(row: msgspec.Raw) -> bool:
+    return memoryview(row)[0] == ord("{")
+
+
+def _what(spec: TensorSpec) -> str:
+    return f"a row of input `{spec.name}`"
 
 
 def _rows_of(model: Model) -> int | None:
@@ -82,7 +103,7 @@ def _check_count(count: int, wanted: int | None, max_rows: int) -> None:
 
 def _by_name(model: Model, row: msgspec.Raw, place: str) -> dict[str, Element]:
     """A row's raw arrays by input name; a bare array belongs to a model's only input."""
-    is_object = bytes(memoryview(row)[:1]) == b"{"
+    is_object = _is_object(row)
     if len(model.inputs) == 1 and not is_object:
         return {model.inputs[0].name: Element(row, place)}
     if not is_object:
@@ -101,7 +122,7 @@ def _by_name(model: Model, row: msgspec.Raw, place: str) -> dict[str, Element]:
 
 
 def _stack(spec: TensorSpec, elements: list[Element]) -> Array:
-    what, rank = f"a row of input `{spec.name}`", len(spec.dimensions) - 1
+    what, rank = _what(spec), len(spec.dimensions) - 1
     arrays = [from_json(element.data, spec.datatype, rank, what=what, place=element.place) for element in elements]
     shape = arrays[0].shape
     for array, element in zip(arrays, elements, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from asyncio import TimerHandle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from model_service.tensors import Array
@@ -24,12 +23,14 @@ class Inputs(NamedTuple):
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+JSON = b"application/json"
+
+
+class Answer(NamedTuple):
     """A body to send. `json_length` is the length of its JSON part, before compression, where binary tensors follow."""
 
     body: bytes
-    content_type: bytes = b"application/json"
+    content_type: bytes = JSON
     json_length: int | None = None
     encoding: bytes | None = None
 

@@ -81,17 +81,17 @@ class Scheduler:
 
     def refuse_if_full(self, size_bytes: int) -> None:
         """Raise RequestRefused(503) if no further job of `size_bytes` may wait; asked before a body is even read."""
-        pending, queued_s = len(self._pending), self.queued_s
-        if pending >= self._limits.max_pending:
+        pending, limits = len(self._pending), self._limits
+        if pending >= limits.max_pending:
             why = f"{pending} requests are waiting already"
-        elif queued_s > self._limits.max_queue_s and pending >= 2 * self.plan.slots:
-            why = f"{pending} requests are waiting already, about {queued_s:.1f} s of work"
-        elif pending and self._pending_bytes + size_bytes > self._limits.max_queue_bytes:
+        elif pending >= 2 * self.plan.slots and self.queued_s > limits.max_queue_s:
+            why = f"{pending} requests are waiting already, about {self.queued_s:.1f} s of work"
+        elif pending and self._pending_bytes + size_bytes > limits.max_queue_bytes:
             why = f"{pending} requests with {self._pending_bytes} bytes are waiting already"
         else:
             return
         self.stats.failed(503)
-        raise RequestRefused(503, why, retry_after_s=max(1, math.ceil(queued_s)))
+        raise RequestRefused(503, why, retry_after_s=max(1, math.ceil(self.queued_s)))
 
     def submit(self, job: Job) -> None:
         """Run `job` as soon as can be. Raises RequestRefused: 503 when too much waits, 404 after drain()."""
