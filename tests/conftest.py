@@ -1,6 +1,7 @@
 """What all tests share: which run on one worker, and a place in the summary for counts that a reader wants to see
 though everything passed."""
 
+import signal
 from typing import Any
 
 import pytest
@@ -23,6 +24,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the one that is spread last."""
     items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.name == SPREAD))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """What tests start hears SIGINT, also where a shell started the tests themselves in the background, without."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

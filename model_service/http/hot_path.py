@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from asyncio import Event
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -65,10 +65,11 @@ class HotProtocol(PatientProtocol):
 
     def on_message_complete(self) -> None:
         # An offer of another protocol has no cycle of its own, and that of the request before it is complete.
-        is_hot = isinstance(self.cycle, HotCycle) and self.cycle.more_body
-        super().on_message_complete()
-        if is_hot:
-            cast(HotCycle, self.cycle).on_message_complete()
+        if isinstance(self.cycle, HotCycle) and self.cycle.more_body:
+            self.is_within_message = self.is_in_head = False
+            self.cycle.on_message_complete()
+        else:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for cycle in (self.turn, self.cycle, *(cycle for cycle, _ in self.pipeline)):

@@ -21,5 +21,5 @@ def test_every_client_stores_the_right_bytes() -> None:
 
     result = json.loads(done.stdout)
     assert result["sha_ok"] is True
-    assert {"ours", "boto3", "plain"} == set(result["rounds"][0])
+    assert {"ours", "boto3", "verified", "plain"} == set(result["rounds"][0])
     assert all(result[f"{client}_mb_s"] > 0 for client in result["rounds"][0])
