@@ -182,6 +182,7 @@ class Release:
         )
         deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn, follow=update.step)
         self.draft.note("service", asdict(deployed))
+        _agree_with_ecs(self.run, self.ledger, self.id)  # a killed run's bake may have ended since this one began
         return rollout_stage.rollout(
             self.run.config,
             self.run.aws,
@@ -302,14 +303,19 @@ def held(run: Run, command: str, resuming: str) -> Iterator[Lease]:
     )
     with lease.kept_alive():
         if is_deployed(run):
-            place = find_place(run.config, run.aws, run.service)
-            now = run.clock.now().isoformat()
-            live = live_revision(run.aws, place).task_definition_arn
-            done = ledger.reconcile(live, now=now, resuming=resuming)
-            for line in dict.fromkeys((done, *Settling(run.aws, ledger, place, now, resuming).settle())):
-                if line:
-                    run.progress(line)
+            _agree_with_ecs(run, ledger, resuming)
         yield lease
+
+
+def _agree_with_ecs(run: Run, ledger: Ledger, resuming: str) -> None:
+    """Write down what has ended in ECS and in no record; the lock is held."""
+    place = find_place(run.config, run.aws, run.service)
+    now = run.clock.now().isoformat()
+    live = live_revision(run.aws, place).task_definition_arn
+    done = ledger.reconcile(live, now=now, resuming=resuming)
+    for line in dict.fromkeys((done, *Settling(run.aws, ledger, place, now, resuming).settle())):
+        if line:
+            run.progress(line)
 
 
 @contextmanager
