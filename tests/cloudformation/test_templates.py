@@ -184,7 +184,7 @@ def test_boundary_covers_what_the_roles_need(templates: dict[str, Any]) -> None:
     policies = [p for r in resources for p in r["Properties"].get("Policies", [])]
     documents = [p["Fn::If"][1]["PolicyDocument"] if "Fn::If" in p else p["PolicyDocument"] for p in policies]
 
-    assert len(documents) == 5
+    assert len(documents) == 6
     assert set() == actions_of(documents) - boundary
 
 
