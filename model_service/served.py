@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from model_service.inference.classification import LabelsOf
 from model_service.loading import Loaded
@@ -11,7 +12,7 @@ from model_service.runtime.model import Model
 from model_service.scheduling.scheduler import Scheduler
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Served:
     """One version of one model."""
 
@@ -19,9 +20,12 @@ class Served:
     scheduler: Scheduler
     stats: ModelStats
 
-    model: Model = field(init=False)
-    labels_of: LabelsOf = field(init=False)  # the labels of the elements of each output that has any
+    @cached_property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.loaded.model
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", self.loaded.model)  # once, and not for each request
-        object.__setattr__(self, "labels_of", self.loaded.roles.labels_of)
+    @cached_property
+    def labels_of(self) -> LabelsOf:
+        """The labels of the elements of each output that has any."""
+        return self.loaded.roles.labels_of

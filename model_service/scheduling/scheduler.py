@@ -80,7 +80,10 @@ class Scheduler:
         self._wide = wide
 
     def refuse_if_full(self, size_bytes: int) -> None:
-        """Raise RequestRefused(503) if no further job of `size_bytes` may wait; asked before a body is even read."""
+        """Raise RequestRefused(503) if no further job of `size_bytes` may wait; asked before a body is parsed.
+
+        Of a large body it is asked before any of it is kept.
+        """
         pending, limits = len(self._pending), self._limits
         if pending >= limits.max_pending:
             why = f"{pending} requests are waiting already"

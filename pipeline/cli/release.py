@@ -17,17 +17,16 @@ from pipeline.aws import ecr
 from pipeline.aws.cloudformation import outputs
 from pipeline.aws.draft import Draft
 from pipeline.aws.ledger import Ledger
-from pipeline.aws.lock import Lease, acquire
+from pipeline.aws.lock import Lease
 from pipeline.aws.models import PinnedModel
 from pipeline.aws.outcomes import error_of, outcome_of
 from pipeline.cli.caller import run_url, who
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of, refuse_unknown_domain
+from pipeline.cli.holding import agree_with_ecs, held, is_deployed
 from pipeline.cli.options import Run
 from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
-from pipeline.deployment.live import live_revision
-from pipeline.deployment.place import find_place, ledger_of, lock_place
-from pipeline.deployment.settling import Settling
+from pipeline.deployment.place import ledger_of
 from pipeline.deployment.strategy import note_on
 from pipeline.errors import AwsError, PipelineError, UsageError
 from pipeline.results import (
@@ -182,7 +181,7 @@ class Release:
         )
         deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn, follow=update.step)
         self.draft.note("service", asdict(deployed))
-        _agree_with_ecs(self.run, self.ledger, self.id)  # a killed run's bake may have ended since this one began
+        agree_with_ecs(self.run, self.ledger, self.id)  # a killed run's bake may have ended since this one began
         return rollout_stage.rollout(
             self.run.config,
             self.run.aws,
@@ -295,30 +294,6 @@ class Release:
 
 
 @contextmanager
-def held(run: Run, command: str, resuming: str) -> Iterator[Lease]:
-    """The lock, and a ledger that agrees with ECS but for the release `resuming`, which this run goes on with."""
-    ledger = ledger_of(run.config, run.aws, run.service)
-    lease = acquire(
-        run.aws, lock_place(run.config, run.aws, run.service), holder=who(), run_url=run_url(), command=command
-    )
-    with lease.kept_alive():
-        if is_deployed(run):
-            _agree_with_ecs(run, ledger, resuming)
-        yield lease
-
-
-def _agree_with_ecs(run: Run, ledger: Ledger, resuming: str) -> None:
-    """Write down what has ended in ECS and in no record; the lock is held."""
-    place = find_place(run.config, run.aws, run.service)
-    now = run.clock.now().isoformat()
-    live = live_revision(run.aws, place).task_definition_arn
-    done = ledger.reconcile(live, now=now, resuming=resuming)
-    for line in dict.fromkeys((done, *Settling(run.aws, ledger, place, now, resuming).settle())):
-        if line:
-            run.progress(line)
-
-
-@contextmanager
 def opened(run: Run, release_id: str, command: str, **facts: Any) -> Iterator[Release]:
     """The release `release_id`, new or continued, with the lock held; its record is written when a gate refused."""
     with held(run, command, release_id) as lease, begun(run, lease, release_id, **facts) as release:
@@ -339,11 +314,6 @@ def begun(run: Run, lease: Lease, release_id: str, **facts: Any) -> Iterator[Rel
     except PipelineError as error:
         ending = release.ended(error)
         raise ending from (None if ending is error else error)
-
-
-def is_deployed(run: Run) -> bool:
-    """Whether the service's stack is there and complete."""
-    return "ServiceName" in outputs(run.aws, run.config.stack_name("service", run.service))
 
 
 def _step(first: rollout_stage.FirstRollout) -> None:

@@ -14,8 +14,9 @@ from pipeline.aws.lock import Lease
 from pipeline.building import git
 from pipeline.cli.caller import run_url, who
 from pipeline.cli.gates import fetch_published, golden_gate, load_gate, published_of
+from pipeline.cli.holding import held, is_deployed
 from pipeline.cli.options import Run, confirm, dry_run_option, run_options, yes_option
-from pipeline.cli.release import begun, held, is_deployed
+from pipeline.cli.release import begun
 from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
 from pipeline.deployment.live import live_revision

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.aws.models import PinnedModel
 from pipeline.config import Config, Gate, Load
@@ -67,7 +68,8 @@ def job(
 ) -> Job:  # fmt: skip
     """The load test as a job: what Locust is told, and how long it may take.
 
-    What serves is sent the target's secret headers only where it `asks_for_keys`, for which they stand.
+    What serves is sent the target's secret headers only where it `asks_for_keys`, for which they stand, and only behind
+    the same load balancer.
     """
     load = gate.load
     words = [
@@ -77,7 +79,9 @@ def job(
     seconds = WARMUP_S + load.duration_s
     if target.live_url and (beside := gate.against_live):
         words += ["--against", target.live_url, "--against-rps", str(beside.rps)]
-        words += ["--against-s", str(beside.duration_s), *(["--headers-to-both"] if asks_for_keys else [])]
+        words += ["--against-s", str(beside.duration_s)]
+        if asks_for_keys and urlsplit(target.live_url).hostname == urlsplit(target.url).hostname:
+            words.append("--headers-to-both")
         seconds += WARMUP_S + beside.duration_s
     files = {"requests": requests} if requests else {}
     return Job("loadtests", tuple(words), target, model, seconds + GRACE_S, files)

@@ -151,6 +151,21 @@ def test_nothing_is_compared_where_nothing_serves_or_it_is_switched_off(model):
     assert first.timeout_s == off.timeout_s < beside.timeout_s
 
 
+@pytest.mark.parametrize(
+    ("live_url", "asks_for_keys", "is_shared"),
+    [
+        ("http://balancer:80", True, True),
+        ("http://balancer:80", False, False),
+        ("http://elsewhere:80", True, False),
+    ],
+)
+def test_the_gates_secret_leaves_its_load_balancer_never(model, live_url, asks_for_keys, is_shared):
+    """What serves is sent it where it stands for an API key; a listener elsewhere is not."""
+    target = Target("http://balancer:9000", {"X-Onnxship-Gate": "sesame"}, live_url)
+
+    assert is_shared == ("--headers-to-both" in job(target, model, BESIDE, asks_for_keys=asks_for_keys).words)
+
+
 def part(requests: int = 1000, failures: int = 0, p99_ms: float = 20.0, release: str = "v2", **more) -> dict:
     """What the process writes about one listener."""
     good = requests - failures
