@@ -31,9 +31,5 @@ def read_numbers(data: msgspec.Raw) -> NDArray[np.float64] | None:
     try:
         document = _parsers.parser.parse(content)
         return np.frombuffer(document.as_buffer(of_type="d"), np.float64) if isinstance(document, Array) else None
-    except (
-        ValueError,
-        TypeError,
-        RuntimeError,
-    ):  # no JSON, no number, or one that is too large
+    except (ValueError, TypeError, RuntimeError):  # no JSON; no number; too large a number
         return None

@@ -61,9 +61,9 @@ def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
 def _one_row(model: Model, row: msgspec.Raw) -> dict[str, Array] | None:
     """What nearly every request is, one row for a model's only input, without what other requests need; None if it is
     another."""
-    spec = model.inputs[0]
-    if len(model.inputs) > 1 or not spec.has_variable_rows or _is_object(row):
+    if len(model.inputs) != 1 or not model.inputs[0].has_variable_rows or _is_object(row):
         return None
+    spec = model.inputs[0]
     array = from_json(row, spec.datatype, len(spec.dimensions) - 1, what=_what(spec), place="$.input")[np.newaxis]
     check_shape(array.shape, spec, max_rows=1)
     if model.shares_symbols:

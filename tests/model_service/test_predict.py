@@ -154,3 +154,13 @@ def test_says_how_many_rows_a_model_takes(
     service = launch(write_manifest(tmp_path, identity(TensorProto.FLOAT, shape))).wait_ready()
     reply = service.post("/predict", body)
     assert (400, {"error": words}) == (reply.status, reply.json)
+
+
+def test_a_model_without_inputs_is_asked_with_an_empty_row(launch: Launch, tmp_path: Path) -> None:
+    """There is nothing to say; anything said is refused by name."""
+    nodes = [helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])]
+    service = launch(write_manifest(tmp_path, graph(nodes, {}, {"y": (TensorProto.FLOAT, [2])}))).wait_ready()
+    reply = service.post("/predict", {"input": {}})
+    assert (200, [1.0, 2.0]) == (reply.status, [one["prediction"] for one in reply.json["predictions"]])
+    refused = service.post("/predict", {"input": {"x": 1}})
+    assert (400, True) == (refused.status, "unknown input `x`" in refused.json["error"])
