@@ -111,6 +111,7 @@ def running(bench: Bench, work: Work, makers: Mapping[str, Maker]) -> Iterator[F
                 contender.server.start().wait_ready(contender.ready_path)
                 verify(contender, expected)
                 wrk.write_requests(up.requests(key), contender.requests())
+                contender.server.wait_idle()  # onnxship looks for its wide path
                 contender.server.freeze()
             except PeerDoesNotRun as error:
                 if key.startswith(OURS):

@@ -10,23 +10,22 @@ import asyncio
 import gc
 import logging
 import shutil
-import threading
-from collections.abc import Callable
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from model_service.errors import RequestRefused, StartRefused
-from model_service.loading import Loaded, load, load_wide
+from model_service.loading import load
 from model_service.models import Models
 from model_service.runtime.memory import give_back_freed_memory
 from model_service.served import Served
 from model_service.settings import Settings
 from model_service.store.repository import Listed, list_repository
+from model_service.threads import in_thread
 from model_service.user_code import UserCode
+from model_service.wide_path import widen
 
 LONGEST_PAUSE_S = 900.0
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class ModelControl:
         self._changing = asyncio.Lock()
         self._marks: dict[str, str] = {}  # of what was tried last, whether it could be loaded or not
         self._failures: dict[str, Failure] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, user_code: UserCode) -> None:
         """Load what is to be there from the start. Raises StartRefused if any of it cannot be; of a repository that is
@@ -178,20 +177,27 @@ class ModelControl:
         for version in self._models.versions(loaded.model.name):
             if version not in keep:
                 self._retire(self._models.find(loaded.model.name, version))
-        await self._widen(served, settings, loaded)
+        self._begin(self._after_load(served, settings))
 
-    async def _widen(self, served: Served, settings: Settings, loaded: Loaded) -> None:
-        wide = await in_thread(load_wide, loaded, settings)
-        if wide:
-            served.scheduler.widen(wide)
+    async def _after_load(self, served: Served, settings: Settings) -> None:
+        """What can wait until the model is served."""
+        await in_thread(give_back_freed_memory)
+        try:
+            await widen(served, settings)
+        except Exception:
+            if not served.scheduler.is_closed:  # else its files may be gone by now
+                logger.exception("no wide path for model %s, which is served without", served.model.name)
         await in_thread(give_back_freed_memory)
 
     def _retire(self, served: Served) -> asyncio.Task[None]:
         """Withdraw `served` at once; the task ends when all that it had taken is answered, and its memory is free."""
         self._models.withdraw(served)
-        task = asyncio.create_task(self._end(served))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        return self._begin(self._end(served))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the event loop itself would forget it
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def _end(self, served: Served) -> None:
@@ -211,32 +217,6 @@ class ModelControl:
             model_manifest_version_id=listed.version_id,
             model_manifest_sha256="",
         )
-
-
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """The result of `function` in a thread of its own, which nobody waits for when the process ends or it takes too
-    long."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def tell(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        try:
-            result, error = function(*arguments), None
-        except BaseException as raised:
-            result, error = None, raised
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, result, error)
-
-    threading.Thread(target=run, name=getattr(function, "__name__", "in_thread"), daemon=True).start()
-    return await done
 
 
 def _free() -> None:

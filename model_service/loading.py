@@ -17,7 +17,7 @@ from model_service.inference.classes import read_labels
 from model_service.inference.predict import Roles, find_roles
 from model_service.manifest import Batching, Manifest, PredictNames
 from model_service.runtime.cpus import available_cpus
-from model_service.runtime.memory import available_memory_bytes, free_memory_bytes
+from model_service.runtime.memory import free_memory_bytes
 from model_service.runtime.model import Model, load_model
 from model_service.scheduling.calibrate import calibrate, first_row, made_up_rows
 from model_service.scheduling.plan import Plan
@@ -26,12 +26,6 @@ from model_service.slow_start import told
 from model_service.store import StoredModel, fetch
 from model_service.tensors import Array, TensorSpec, check_inputs
 from model_service.user_code import UserCode, call_startup, load_user_code
-
-WIDE_FROM_S = 0.005  # a run shorter than this is not worth several threads
-WIDE_PAYS_BELOW = 0.8
-WIDE_TURNS = 5
-WIDE_MEMORY_SHARE = 0.25  # of all memory, for the second copy of the weights
-COPIES = 3  # what a session takes in memory of its file's size, at most
 
 
 class Models(Protocol):
@@ -104,7 +98,7 @@ def load(settings: Settings, user_code: UserCode, models: Models, name: str | No
 def _warmed_up(stored: StoredModel, settings: Settings, user_code: UserCode) -> Loaded:
     manifest = stored.manifest
     with told("the load of the model"):
-        model = _load(stored, settings)
+        model = open_model(stored, settings)
     names = manifest.predict or PredictNames()
     labels = read_labels(names.labels, (file.name for file in manifest.files), stored.directory)
     roles = find_roles(names, model, labels)
@@ -114,33 +108,6 @@ def _warmed_up(stored: StoredModel, settings: Settings, user_code: UserCode) -> 
     with told("the model's first run"):
         plan = _warm_up(model, rows, manifest.batching or Batching(), settings, user_code, is_golden=golden is not None)
     return Loaded(model, plan, manifest, stored, roles, user_code, first_row(model, rows), images)
-
-
-def load_wide(loaded: Loaded, settings: Settings) -> Model | None:
-    """The same model with all CPUs for one run, for a request that is alone; None where that does not pay.
-
-    It has weights of its own, so a model that is large beside this machine's memory has none.
-    """
-    cpus = available_cpus()
-    size_bytes = sum(file.size_bytes for file in loaded.manifest.files) * COPIES
-    is_worth_it = loaded.plan.run_s >= WIDE_FROM_S and size_bytes <= available_memory_bytes() * WIDE_MEMORY_SHARE
-    if settings.wide_path == "off" or cpus < 2 or settings.device != "cpu" or loaded.plan.is_inline:
-        return None
-    if settings.wide_path == "auto" and not is_worth_it:
-        return None
-    wide = _load(loaded.stored, settings, threads=cpus)
-    # In turn: a machine that others use may be slower now than it was when the model was loaded.
-    times = [(wide.run(loaded.row).compute_s, loaded.model.run(loaded.row).compute_s) for _ in range(WIDE_TURNS)]
-    wide_s, narrow_s = (min(each) for each in zip(*times, strict=True))
-    pays = wide_s < WIDE_PAYS_BELOW * narrow_s
-    logger.info(
-        "a lone request on %d threads takes %.1f ms instead of %.1f ms: %s",
-        cpus,
-        wide_s * 1000,
-        narrow_s * 1000,
-        "kept" if pays else "not kept",
-    )
-    return wide if pays or settings.wide_path == "on" else None
 
 
 def _require_memory(wanted_bytes: int) -> None:
@@ -163,7 +130,8 @@ def golden_rows(path: Path, model: Model) -> dict[str, Array]:
     return rows
 
 
-def _load(stored: StoredModel, settings: Settings, threads: int = 1) -> Model:
+def open_model(stored: StoredModel, settings: Settings, threads: int = 1) -> Model:
+    """The model in a session of its own; `threads` compute one run. Raises StartRefused."""
     manifest = stored.manifest
     return load_model(
         stored.model_path,

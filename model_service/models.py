@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from model_service.endpoints import Endpoint
 from model_service.errors import RequestRefused
-from model_service.http.endpoints import Endpoint
 from model_service.loading import Loaded
 from model_service.metrics import Metrics, ModelStats
 from model_service.scheduling.plan import QueueLimits

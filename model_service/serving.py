@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 
 from model_service.api_keys import open_api_keys
-from model_service.control import ModelControl, in_thread
+from model_service.control import ModelControl
 from model_service.errors import RequestRefused
 from model_service.loading import prepare_user_code
 from model_service.metrics import Metrics
 from model_service.models import Models
 from model_service.settings import Settings
+from model_service.threads import in_thread
 
 
 class Serving:

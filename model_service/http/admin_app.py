@@ -9,12 +9,12 @@ from fastapi import FastAPI, Query
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from model_service.control import in_thread
 from model_service.errors import RequestRefused
 from model_service.http.authorization import RequireKey
 from model_service.http.error_answers import add_error_answers
 from model_service.runtime.model import profile
 from model_service.serving import Serving
+from model_service.threads import in_thread
 
 
 def create_admin_app(serving: Serving) -> ASGIApp:

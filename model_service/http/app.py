@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from model_service.access_log import SERVED_KEY, AccessLog, LogRequests
+from model_service.endpoints import Endpoint, answer_headers
 from model_service.errors import RequestRefused
 from model_service.http.authorization import RequireKey
 from model_service.http.docs_page import add_docs_page
-from model_service.http.endpoints import Endpoint, answer_headers
 from model_service.http.error_answers import add_error_answers
 from model_service.inference import protocol
 from model_service.openapi.document import describe

@@ -14,12 +14,13 @@ from asyncio import Event
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from model_service.access_log import CLIENT_CLOSED_REQUEST, AccessLog, choose_request_id
+from model_service.endpoints import Endpoint, extra_headers
 from model_service.errors import RequestRefused, as_refused
-from model_service.http.endpoints import Endpoint, extra_headers
 from model_service.http.patience import PatientProtocol, limits
 from model_service.scheduling.job import JSON, Job
 from model_service.serving import Serving
@@ -48,7 +49,14 @@ class HotProtocol(PatientProtocol):
         if endpoint is None:
             super().on_head()
             return
-        cycle = HotCycle(self, endpoint, headers)
+        refused = None
+        if (length := int(headers[b"content-length"])) >= EARLY_FROM_BYTES:
+            try:  # before a byte of the body is kept
+                endpoint.served.scheduler.refuse_if_full(length)
+            except RequestRefused as error:
+                refused = error
+        keep_alive = self.parser.should_keep_alive()
+        cycle = HotCycle(self, endpoint, headers, self.url, choose_request_id(headers), keep_alive, refused)
         previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
         if previous is None or previous.response_complete:
             self.turn = cycle
@@ -109,66 +117,41 @@ class HotProtocol(PatientProtocol):
         return None if keys and not keys.holder(headers, "infer") else endpoint
 
 
-class HotCycle:
+class HotCycle(msgspec.Struct, eq=False):
     """One request and its answer; what uvicorn's protocol knows of a cycle, and no application."""
 
-    __slots__ = (
-        "_chunks",
-        "_endpoint",
-        "_headers",
-        "_is_answered",
-        "_is_first",
-        "_job",
-        "_path",
-        "_protocol",
-        "_refused",
-        "_request_id",
-        "_started",
-        "disconnected",
-        "keep_alive",
-        "message_event",
-        "more_body",
-        "response_complete",
-    )
-
-    def __init__(self, protocol: HotProtocol, endpoint: Endpoint, headers: dict[bytes, bytes]) -> None:
-        self._protocol = protocol
-        self._endpoint = endpoint
-        self._headers = headers
-        self._path = protocol.url
-        self._request_id = choose_request_id(headers)
-        self._started = time.perf_counter()
-        self._chunks: list[bytes] = []
-        self._job: Job | None = None
-        self._refused: RequestRefused | None = None
-        self._is_first = False  # of the connection's requests, so that it may answer
-        self._is_answered = False  # though the answer may not have left yet
-        self.disconnected = False
-        self.response_complete = False
-        self.more_body = True
-        self.keep_alive = protocol.parser.should_keep_alive()
-        self.message_event = NOBODY_WAITS
-        if (length := int(headers[b"content-length"])) >= EARLY_FROM_BYTES:
-            try:  # before a byte of the body is kept
-                endpoint.served.scheduler.refuse_if_full(length)
-            except RequestRefused as refused:
-                self._refused = refused
+    protocol: HotProtocol
+    endpoint: Endpoint
+    headers: dict[bytes, bytes]
+    path: bytes
+    request_id: str
+    keep_alive: bool
+    refused: RequestRefused | None
+    chunks: list[bytes] = []
+    job: Job | None = None
+    is_first: bool = False  # of the connection's requests, so that it may answer
+    is_answered: bool = False  # though the answer may not have left yet
+    disconnected: bool = False
+    response_complete: bool = False
+    more_body: bool = True
+    message_event: Event = NOBODY_WAITS
+    started: float = msgspec.field(default_factory=time.perf_counter)
 
     def start(self) -> None:
         """It is this request's turn on its connection."""
-        self._is_first = True
+        self.is_first = True
         if not self.more_body and not self.disconnected:
             self._submit()
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body; of a refused request there is nothing to keep."""
-        if self._refused is None:
-            self._chunks.append(body)
+        if self.refused is None:
+            self.chunks.append(body)
 
     def on_message_complete(self) -> None:
         """The body is there."""
         self.more_body = False
-        if self._is_first:
+        if self.is_first:
             self._submit()
 
     def on_connection_lost(self) -> None:
@@ -176,20 +159,20 @@ class HotCycle:
         if self.response_complete or self.disconnected:
             return
         self.disconnected = True
-        if self._job is not None:
-            self._job.give_up()
-        if not self._is_answered:
+        if self.job is not None:
+            self.job.give_up()
+        if not self.is_answered:
             self._log(CLIENT_CLOSED_REQUEST)
 
     def _submit(self) -> None:
-        if self._refused is not None:
-            self._answer_error(self._refused)
+        if self.refused is not None:
+            self._answer_error(self.refused)
             return
-        chunks = self._chunks
+        chunks = self.chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
+        self.chunks = []
         try:
-            self._job = self._endpoint.submit(self._headers, body, self._on_done)
+            self.job = self.endpoint.submit(self.headers, body, self._on_done)
         except RequestRefused as refused:
             self._answer_error(refused)
 
@@ -202,25 +185,25 @@ class HotCycle:
             self._send(200, job.answer.content_type, extra_headers(job.answer), job.answer.body)
 
     def _answer_error(self, error: Exception) -> None:
-        told = as_refused(error, self._request_id)
+        told = as_refused(error, self.request_id)
         headers = [(b"retry-after", b"%d" % told.retry_after_s)] if told.retry_after_s else []
         self._send(told.status, JSON, headers, orjson.dumps({"error": told.message}))
 
     def _send(self, status: int, content_type: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        protocol = self._protocol
+        protocol = self.protocol
         if protocol.serving.is_draining:
             self.keep_alive = False
         parts = [protocol.head(status, content_type)]
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         parts += (
-            b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), self._request_id.encode()),
+            b"content-length: %d\r\nx-request-id: %b\r\n" % (len(body), self.request_id.encode()),
             b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
             body,
         )
         protocol.transport.write(b"".join(parts))
-        self._is_answered = True
-        self._job = None  # an idle connection keeps this cycle, and would keep the body, the answer and the model
+        self.is_answered = True
+        self.job = None  # an idle connection keeps this cycle, and would keep the body, the answer and the model
         self._log(status)
         if protocol.flow.write_paused:  # the caller reads slower than it asks: its next request waits
             task = protocol.loop.create_task(self._complete_when_sent())
@@ -230,24 +213,24 @@ class HotCycle:
             self._complete()
 
     async def _complete_when_sent(self) -> None:
-        await self._protocol.flow.drain()
+        await self.protocol.flow.drain()
         self._complete()
 
     def _complete(self) -> None:
         self.response_complete = True
         if not self.keep_alive:
-            self._protocol.transport.close()
-        self._protocol.on_response_complete()
+            self.protocol.transport.close()
+        self.protocol.on_response_complete()
 
     def _log(self, status: int) -> None:
-        if status == 200 and not self._protocol.log.is_all:
+        if status == 200 and not self.protocol.log.is_all:
             return
-        self._protocol.log.write(
-            request_id=self._request_id,
+        self.protocol.log.write(
+            request_id=self.request_id,
             method="POST",
-            path=self._path.decode("ascii"),
+            path=self.path.decode("ascii"),
             status=status,
-            started=self._started,
-            headers=self._headers,
-            served=self._endpoint.served,
+            started=self.started,
+            headers=self.headers,
+            served=self.endpoint.served,
         )

@@ -74,9 +74,10 @@ class PatientProtocol(HttpToolsProtocol):
             self._wait()
 
     def on_message_begin(self) -> None:
+        # As uvicorn does it, but for the scope: that costs, and not every request needs one.
         self.is_within_message = True
         self._begin_head()
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         # Only a head in several pieces, or in a large one, can be too large: others are not worth a sum.
@@ -94,6 +95,10 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_head(self) -> None:
         """A request begins, whose body follows."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the list that the scope has
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from model_service.errors import RequestRefused
 from model_service.scheduling.job import Answer, Inputs, Work
@@ -20,7 +21,7 @@ COMPRESS_FROM_BYTES = 1400
 FAST = 1
 
 
-class Body(NamedTuple):
+class Body(msgspec.Struct, frozen=True, gc=False):
     """A request's body as it came; `encoding` is its Content-Encoding. Read where the model runs."""
 
     data: bytes

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -36,55 +37,52 @@ from model_service.tensors import (
 BINARY_TYPE = b"application/octet-stream"
 
 
-class InferWork:
+class InferWork(msgspec.Struct, eq=False):
     """An inference request to `model`. `json_length` is the header that tells where its JSON ends, if there is one."""
 
-    __slots__ = ("_body", "_classes", "_json_length", "_labels_of", "_max_rows", "_model", "_names", "_request")
-
-    def __init__(self, model: Model, body: Body, json_length: bytes | None, max_rows: int, labels_of: LabelsOf) -> None:
-        self._model = model
-        self._body = body
-        self._json_length = json_length
-        self._max_rows = max_rows
-        self._labels_of = labels_of
-        self._classes: dict[str, int] = {}
-        self._names = model.output_names  # of the outputs that are asked for
-        self._request: InferenceRequest | None = None
+    model: Model
+    body: Body
+    json_length: bytes | None
+    max_rows: int
+    labels_of: LabelsOf
+    classes: dict[str, int] = {}
+    asked: tuple[str, ...] = ()  # the outputs
+    request: InferenceRequest | None = None
 
     def read(self) -> Inputs:
         """The inputs, checked: names first, then shapes, then elements, so that nothing large is read in vain."""
-        content, tail = self._body.read(), memoryview(b"")
-        if self._json_length is not None:
-            length = _parse_length(self._json_length, len(content))
+        model, content, tail = self.model, self.body.read(), memoryview(b"")
+        self.asked = model.output_names
+        if self.json_length is not None:
+            length = _parse_length(self.json_length, len(content))
             if length == 0:
                 return self._read_raw(content)
             content, tail = content[:length], memoryview(content)[length:]
-        self._request = request = decode_json(content, InferenceRequest)
-        model = self._model
+        self.request = request = decode_json(content, InferenceRequest)
         check_names([item.name for item in request.inputs], model.inputs)
         if request.outputs:
-            self._names = asked_outputs([output.name for output in request.outputs], model)
-            self._classes = request.classes
-            for name in self._classes:
+            self.asked = asked_outputs([output.name for output in request.outputs], model)
+            self.classes = request.classes
+            for name in self.classes:
                 check_classification(model.outputs_by_name[name])
-        arrays = _read_tensors(request.inputs, model, tail, self._max_rows)
+        arrays = _read_tensors(request.inputs, model, tail, self.max_rows)
         if len(arrays) > 1:
             arrays = {spec.name: arrays[spec.name] for spec in model.inputs}
-        return Inputs(arrays, model.count_rows(arrays), self._names, request.timeout_s)
+        return Inputs(arrays, model.count_rows(arrays), self.asked, request.timeout_s)
 
     @property
     def request_id(self) -> str | None:
         """The request's `id`, once it is read; None if it has none."""
-        return self._request.id if self._request else None
+        return self.request.id if self.request else None
 
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """$inference_response with the outputs that were asked for."""
-        model, request = self._model, self._request
+        model, request = self.model, self.request
         response: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
         if request and request.id is not None:
             response["id"] = request.id
         tensors, tail = [], []
-        for name in self._names:
+        for name in self.asked:
             datatype, array = self._chosen(model.outputs_by_name[name], outputs[name])
             tensor: dict[str, Any] = {"name": name, "datatype": datatype.name, "shape": array.shape}
             if request is None or request.wants_binary(name):
@@ -106,18 +104,18 @@ class InferWork:
 
     def _chosen(self, spec: TensorSpec, array: Array) -> tuple[Datatype, Array]:
         """The output as it is, or its classes."""
-        if spec.name not in self._classes:
+        if spec.name not in self.classes:
             return spec.datatype, array
-        return CLASSIFIED, classify(array, spec, self._classes[spec.name], self._labels_of.get(spec.name, ()))
+        return CLASSIFIED, classify(array, spec, self.classes[spec.name], self.labels_of.get(spec.name, ()))
 
     def _read_raw(self, content: bytes) -> Inputs:
         """A raw binary request: no JSON, one input of one row, at most one further variable dimension."""
-        model = self._model
+        model = self.model
         if len(model.inputs) != 1:
             raise RequestRefused(400, f"a raw binary request needs a model with one input; it has {len(model.inputs)}")
         spec = model.inputs[0]
         shape = _raw_shape(spec, len(content))
-        check_shape(shape, spec, max_rows=self._max_rows)
+        check_shape(shape, spec, max_rows=self.max_rows)
         if spec.datatype.name == "BYTES":
             if element_count(shape) != 1:
                 words = f"a raw binary request is one element; `{spec.name}` is {list(spec.shape)}"

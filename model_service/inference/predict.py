@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import msgspec
 import numpy as np
 import orjson
 
 from model_service.errors import RequestRefused, StartRefused, UserCodeFailed
 from model_service.images.reading import ImageLimits, carries_images, image_type, read_images
-from model_service.images.recipe import ImageInput
 from model_service.inference.body import Body
 from model_service.inference.classes import Classes, check_classes, read_top_k, to_probabilities, top_k
 from model_service.inference.classification import LabelsOf
@@ -30,15 +30,10 @@ from model_service.manifest import PredictNames
 from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import Array, check_inputs
-from model_service.user_code import FILE_NAME, UserCode, call_postprocess, call_preprocess
+from model_service.user_code import FILE_NAME, call_postprocess, call_preprocess
 
-
-class Question(NamedTuple):
-    """A request as it came: its body, Content-Type and query."""
-
-    body: Body
-    content_type: str
-    query: bytes = b""
+if TYPE_CHECKING:
+    from model_service.loading import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,77 +78,63 @@ def find_roles(names: PredictNames, model: Model, labels: tuple[str, ...] = ()) 
     return Roles(names.label, names.probabilities, classes)
 
 
-class PredictWork:
-    """A request to /predict, for `model`; `images` is how it takes images, if it does."""
+class PredictWork(msgspec.Struct, eq=False):
+    """A request to /predict: its body, Content-Type and query, for what is `loaded`."""
 
-    __slots__ = ("_images", "_is_single", "_limits", "_model", "_question", "_roles", "_top_k", "_user_code")
-
-    def __init__(
-        self,
-        model: Model,
-        roles: Roles,
-        user_code: UserCode,
-        question: Question,
-        limits: Limits,
-        *,
-        images: ImageInput | None = None,
-    ) -> None:
-        self._model = model
-        self._roles = roles
-        self._user_code = user_code
-        self._question = question
-        self._limits = limits
-        self._images = images
-        self._is_single = False
-        self._top_k: int | None = None
+    loaded: Loaded
+    body: Body
+    content_type: str
+    query: bytes
+    limits: Limits
+    is_single: bool = False
+    top_k: int | None = None
 
     def read(self) -> Inputs:
         """The model's inputs. Raises RequestRefused, and UserCodeFailed for faults of service.py."""
-        model, body = self._model, self._question.body.read()
-        self._top_k = _top_k_of_query(self._question.query) if self._question.query else None
-        if self._user_code.preprocess:
-            arrays = _preprocessed(
-                model, self._user_code.preprocess, body, self._question.content_type, self._limits.max_rows
-            )
-            self._is_single = model.count_rows(arrays) == 1
-        elif carries_images(self._question.content_type):
+        loaded, body = self.loaded, self.body.read()
+        model, user_code = loaded.model, loaded.user_code
+        self.top_k = _top_k_of_query(self.query) if self.query else None
+        if user_code.preprocess:
+            arrays = _preprocessed(model, user_code.preprocess, body, self.content_type, self.limits.max_rows)
+            self.is_single = model.count_rows(arrays) == 1
+        elif carries_images(self.content_type):
             arrays = self._read_images(body)
         else:
             arrays = self._read_json(body)
-        if self._top_k and not (self._roles.probabilities or self._user_code.postprocess):
+        if self.top_k and not (loaded.roles.probabilities or user_code.postprocess):
             raise RequestRefused(400, "top_k cannot be answered: the manifest names no probabilities of this model")
         return Inputs(arrays, model.count_rows(arrays), model.output_names)
 
     def write(self, outputs: Mapping[str, Array], compute_s: float) -> Answer:
         """The answer. Raises UserCodeFailed for faults of service.py."""
-        if self._user_code.postprocess:
-            arrays = {name: outputs[name] for name in self._model.output_names}
-            answer = call_postprocess(self._user_code.postprocess, arrays)
+        model, postprocess = self.loaded.model, self.loaded.user_code.postprocess
+        if postprocess:
+            answer = call_postprocess(postprocess, {name: outputs[name] for name in model.output_names})
         else:
-            predictions = _predictions(self._model, self._roles, outputs, self._top_k)
-            answer = predictions[0] if self._is_single and len(predictions) == 1 else {"predictions": predictions}
+            predictions = _predictions(model, self.loaded.roles, outputs, self.top_k)
+            answer = predictions[0] if self.is_single and len(predictions) == 1 else {"predictions": predictions}
         answer.setdefault("processing_time_ms", round(compute_s * 1000, 3))
-        answer.setdefault("model", self._model.name)
-        answer.setdefault("version", self._model.version)
+        answer.setdefault("model", model.name)
+        answer.setdefault("version", model.version)
         return Answer(_encode(answer))
 
     def _read_json(self, body: bytes) -> dict[str, Array]:
         try:
-            rows = read_rows(self._model, body, self._limits.max_rows)
+            rows = read_rows(self.loaded.model, body, self.limits.max_rows)
         except RequestRefused:
-            if self._images and (media_type := image_type(body)):
+            if self.loaded.images and (media_type := image_type(body)):
                 words = f"the body is an image: send it with `Content-Type: {media_type}`"
                 raise RequestRefused(400, words) from None
             raise
-        self._is_single, self._top_k = rows.is_single, rows.top_k or self._top_k
+        self.is_single, self.top_k = rows.is_single, rows.top_k or self.top_k
         return rows.arrays
 
     def _read_images(self, body: bytes) -> dict[str, Array]:
-        request = read_images(body, self._question.content_type, self._images, self._limits.images)
-        check_inputs(request.inputs, self._model.inputs, max_rows=self._limits.max_rows)
-        self._is_single = request.count == 1
+        request = read_images(body, self.content_type, self.loaded.images, self.limits.images)
+        check_inputs(request.inputs, self.loaded.model.inputs, max_rows=self.limits.max_rows)
+        self.is_single = request.count == 1
         if request.top_k is not None:
-            self._top_k = read_top_k(request.top_k)
+            self.top_k = read_top_k(request.top_k)
         return request.inputs
 
 

@@ -23,7 +23,7 @@ class PredictRequest(msgspec.Struct, frozen=True):
     top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
 
 
-class Rows(NamedTuple):
+class Rows(msgspec.Struct, frozen=True, gc=False):
     """The rows as one array for each input, whether they came as `input`, and the body's `top_k`."""
 
     arrays: dict[str, Array]

@@ -1,11 +1,17 @@
-"""A job: one request on its way through the scheduler."""
+"""A job: one request on its way through the scheduler.
+
+What is made for each request is a msgspec.Struct: several times faster to make than a dataclass or a named tuple.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from asyncio import TimerHandle
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from model_service.tensors import Array
 
@@ -13,7 +19,7 @@ if TYPE_CHECKING:
     from model_service.scheduling.scheduler import Scheduler
 
 
-class Inputs(NamedTuple):
+class Inputs(msgspec.Struct, frozen=True, gc=False):
     """What a request holds once it is read: checked arrays by input name, all with as many `rows` where the model's
     first axis is variable, and the outputs that are asked for."""
 
@@ -26,7 +32,7 @@ class Inputs(NamedTuple):
 JSON = b"application/json"
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A body to send. `json_length` is the length of its JSON part, before compression, where binary tensors follow."""
 
     body: bytes
@@ -46,58 +52,29 @@ class Work(Protocol):
         """The answer to it. Raises RequestRefused."""
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One request. `on_done` is called once, on the event loop, when `answer` or `error` is there; not if `gone`."""
 
-    __slots__ = (
-        "answer",
-        "compute_s",
-        "deadline",
-        "endpoint",
-        "error",
-        "expiry",
-        "gone",
-        "inputs",
-        "is_lone",
-        "may_inline",
-        "on_done",
-        "read_s",
-        "run",
-        "scheduler",
-        "size_bytes",
-        "started",
-        "submitted",
-        "work",
-        "write_s",
-    )
-
-    def __init__(
-        self,
-        work: Work,
-        on_done: Callable[[Job], None],
-        *,
-        endpoint: str,
-        size_bytes: int,
-        timeout_s: float | None = None,
-        may_inline: bool = True,
-    ) -> None:
-        self.work = work
-        self.on_done = on_done
-        self.endpoint = endpoint
-        self.size_bytes = size_bytes
-        self.submitted = time.monotonic()
-        self.deadline = self.submitted + timeout_s if timeout_s is not None else None
-        self.started = self.submitted
-        self.read_s = self.compute_s = self.write_s = 0.0
-        self.gone = False
-        self.is_lone = False
-        self.may_inline = may_inline  # on the event loop: False where reading it takes long, however short it is
-        self.inputs: Inputs | None = None
-        self.answer: Answer | None = None
-        self.error: Exception | None = None
-        self.run: Run | None = None
-        self.expiry: TimerHandle | None = None
-        self.scheduler: Scheduler | None = None
+    work: Work
+    on_done: Callable[[Job], None]
+    endpoint: str
+    size_bytes: int
+    timeout_s: float = math.inf
+    may_inline: bool = True  # on the event loop: False where reading it takes long, however short it is
+    submitted: float = msgspec.field(default_factory=time.monotonic)
+    deadline: float = math.inf
+    started: float = 0.0
+    read_s: float = 0.0
+    compute_s: float = 0.0
+    write_s: float = 0.0
+    gone: bool = False
+    is_lone: bool = False
+    inputs: Inputs | None = None
+    answer: Answer | None = None
+    error: Exception | None = None
+    run: Run | None = None
+    expiry: TimerHandle | None = None
+    scheduler: Scheduler | None = None
 
     def give_up(self) -> None:
         """Nobody waits for it any more."""

@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import NamedTuple
+
+import msgspec
 
 from model_service.errors import RequestRefused
 from model_service.metrics import ModelStats
@@ -32,7 +33,7 @@ LONE_BELOW = 0.1  # so few others per request of late that a lone one may have a
 logger = logging.getLogger(__name__)
 
 
-class Ran(NamedTuple):
+class Ran(msgspec.Struct, frozen=True, gc=False):
     """One run that took place."""
 
     rows: int
@@ -45,6 +46,7 @@ class Scheduler:
     def __init__(self, model: Model, plan: Plan, limits: QueueLimits, stats: ModelStats) -> None:
         self.plan = plan
         self.stats = stats
+        self.is_closed = False  # by drain()
         self._model = model
         self._wide: Model | None = None
         self._limits = limits
@@ -55,7 +57,6 @@ class Scheduler:
         self._pending: set[Job] = set()
         self._pending_bytes = 0
         self._others = 0.0
-        self._is_closed = False
         self._job_s = plan.run_s
         self._empty = asyncio.Event()
         self._empty.set()
@@ -98,9 +99,10 @@ class Scheduler:
 
     def submit(self, job: Job) -> None:
         """Run `job` as soon as can be. Raises RequestRefused: 503 when too much waits, 404 after drain()."""
-        if self._is_closed:
+        if self.is_closed:
             raise RequestRefused(404, "this version of the model is not served any more")
         self.refuse_if_full(job.size_bytes)
+        job.deadline = job.submitted + job.timeout_s
         others = len(self._pending)
         job.is_lone = others == 0 and self._others < LONE_BELOW
         self._others += RECENT * (others - self._others)
@@ -113,8 +115,8 @@ class Scheduler:
                 self._loop.call_soon(self._run_this_turn)
             self._this_turn.append(job)
         else:
-            if job.deadline is not None:
-                job.expiry = self._loop.call_later(job.deadline - job.submitted, self._expire, job)
+            if job.timeout_s != math.inf:
+                job.expiry = self._loop.call_later(job.timeout_s, self._expire, job)
             self._queue.append(job)
             self._tokens.put(True)
 
@@ -128,10 +130,14 @@ class Scheduler:
         if not self._take_back(job) and job.run is not None:
             job.run.terminate_if_unwanted()
 
+    async def idle(self) -> None:
+        """Return when no job waits or runs."""
+        await self._empty.wait()
+
     async def drain(self) -> None:
         """Take no further job; return when all are done and the slots have ended: a run that nobody waits for any more
         may hold one."""
-        self._is_closed = True
+        self.is_closed = True
         await self._empty.wait()
         for _ in self._slots:
             self._tokens.put(False)
@@ -203,7 +209,7 @@ class Scheduler:
         first = groups[0] if groups else []
         yield [*refused, *first], self._run(first) if first else []
         for members in groups[1:]:  # which have waited for those before
-            in_time = [job for job in members if not self._is_late(job)]
+            in_time = [job for job in members if _is_in_time(job, time.monotonic())]
             yield members, self._run(in_time) if in_time else []
 
     def _read(self, job: Job) -> bool:
@@ -216,15 +222,10 @@ class Scheduler:
             job.error = error
             return False
         if job.inputs.timeout_s is not None:
-            job.deadline = min(job.deadline or math.inf, job.submitted + job.inputs.timeout_s)
-        job.read_s = time.monotonic() - job.started
-        return not self._is_late(job)
-
-    def _is_late(self, job: Job) -> bool:
-        if job.deadline is None or time.monotonic() <= job.deadline:
-            return False
-        job.error = _too_late(job)
-        return True
+            job.deadline = min(job.deadline, job.submitted + job.inputs.timeout_s)
+        now = time.monotonic()
+        job.read_s = now - job.started
+        return _is_in_time(job, now)
 
     def _run(self, jobs: list[Job]) -> list[Ran]:
         """One run for all `jobs`, or one for each where together they fail: nobody answers for a stranger's rows."""
@@ -273,8 +274,8 @@ class Scheduler:
 
     def _settle(self, jobs: Sequence[Job], ran: Sequence[Ran], taken_s: float) -> None:
         self._job_s += RECENT * (taken_s / len(jobs) - self._job_s)
-        for rows, compute_s in ran:
-            self.stats.ran(rows, compute_s)
+        for one in ran:
+            self.stats.ran(one.rows, one.compute_s)
         for job in jobs:
             if not job.gone:
                 self._finish(job)
@@ -294,6 +295,12 @@ class Scheduler:
         self._pending_bytes -= job.size_bytes
         if not self._pending:
             self._empty.set()
+
+
+def _is_in_time(job: Job, now: float) -> bool:
+    if now > job.deadline:
+        job.error = _too_late(job)
+    return now <= job.deadline
 
 
 def _too_late(job: Job) -> RequestRefused:

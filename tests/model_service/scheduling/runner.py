@@ -1,6 +1,7 @@
 """A scheduler with a real model on a real event loop, and jobs for it."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,7 @@ class Runner:
         self.scheduler = Scheduler(model, plan, limits, self.stats)
 
     def submit(
-        self, work: Asked, *, size_bytes: int = 10, timeout_s: float | None = None, may_inline: bool = True
+        self, work: Asked, *, size_bytes: int = 10, timeout_s: float = math.inf, may_inline: bool = True
     ) -> tuple[Job, asyncio.Future]:
         done = asyncio.get_running_loop().create_future()
         job = Job(

@@ -1,6 +1,6 @@
 """The paths that take inference requests: which model answers, and how a request's headers and body become a job.
 
-Looked up by the raw path, so that the hot path (hot_path.py) and the routes (app.py) serve the same by the same code.
+Looked up by the raw path, so that the hot path (http/hot_path.py) and the routes (http/app.py) serve the same by the same code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from model_service.images.reading import ImageLimits, carries_images
 from model_service.inference.body import Body, CompressedAnswer, chosen_encoding
 from model_service.inference.infer import InferWork
-from model_service.inference.predict import Limits, PredictWork, Question
+from model_service.inference.predict import Limits, PredictWork
 from model_service.scheduling.job import Answer, Job, Work
 from model_service.served import Served
 from model_service.settings import Settings
@@ -41,11 +41,8 @@ class Endpoint:
             work = InferWork(served.model, content, length, settings.max_rows, served.labels_of)
         else:
             content_type = headers.get(b"content-type", b"").decode("latin-1")
-            loaded, has_images = served.loaded, carries_images(content_type)
-            question = Question(content, content_type, query)
-            work = PredictWork(
-                served.model, loaded.roles, loaded.user_code, question, self._limits, images=loaded.images
-            )
+            has_images = carries_images(content_type)
+            work = PredictWork(served.loaded, content, content_type, query, self._limits)
         accepted = headers.get(b"accept-encoding")
         if accepted and (encoding := chosen_encoding(accepted)):
             work = CompressedAnswer(work, encoding)
