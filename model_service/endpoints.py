@@ -1,6 +1,7 @@
 """The paths that take inference requests: which model answers, and how a request's headers and body become a job.
 
-Looked up by the raw path, so that the hot path (http/hot_path.py) and the routes (http/app.py) serve the same by the same code.
+Looked up by the raw path, so that the hot path (http/hot_path.py) and the routes (http/app.py) serve the same by the
+same code.
 """
 
 from __future__ import annotations
