@@ -19,7 +19,7 @@ from model_service.errors import RequestRefused
 from model_service.inference.binary_tensors import from_bytes, to_bytes
 from model_service.inference.body import Body
 from model_service.inference.classification import CLASSIFIED, LabelsOf, check_classification, classify
-from model_service.inference.protocol import NO_DATA, InferenceRequest, RequestInput, decode_json
+from model_service.inference.protocol import NO_DATA, InferenceRequest, RequestInput, decode_request
 from model_service.runtime.model import Model
 from model_service.scheduling.job import Answer, Inputs
 from model_service.tensors import (
@@ -58,7 +58,7 @@ class InferWork(msgspec.Struct, eq=False):
             if length == 0:
                 return self._read_raw(content)
             content, tail = content[:length], memoryview(content)[length:]
-        self.request = request = decode_json(content, InferenceRequest)
+        self.request = request = decode_request(content)
         check_names([item.name for item in request.inputs], model.inputs)
         if request.outputs:
             self.asked = asked_outputs([output.name for output in request.outputs], model)

@@ -18,13 +18,15 @@ Members that are not listed are ignored: clients send `model_name` and others of
 
 from __future__ import annotations
 
+import contextlib
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from model_service.errors import RequestRefused
+from model_service.json_numbers import CUT_FROM_BYTES, cut_out
 from model_service.runtime.model import Model
 
 SERVER = {"name": "onnxship-model-service", "version": "0.1.0"}
@@ -139,6 +141,23 @@ def decode_json(body: bytes | memoryview, kind: type[T]) -> T:
         if not body:
             raise RequestRefused(400, "the body is empty") from error
         raise RequestRefused(400, f"the body cannot be used: {error}") from error
+
+
+def decode_request(body: bytes) -> InferenceRequest:
+    """`body` as $inference_request. Raises RequestRefused(400) with the place of the first fault."""
+    short, arrays = cut_out(body) if len(body) >= CUT_FROM_BYTES else (body, {})
+    if arrays:
+        with contextlib.suppress(RequestRefused):  # which is told below, with its place in the body
+            request = decode_json(short, InferenceRequest)
+            inputs = [_with_its_array(item, arrays) for item in request.inputs]
+            if not arrays:
+                return structs.replace(request, inputs=inputs)
+    return decode_json(body, InferenceRequest)
+
+
+def _with_its_array(item: RequestInput, arrays: dict[bytes, bytes]) -> RequestInput:
+    array = arrays.pop(bytes(item.data), None)
+    return item if array is None else structs.replace(item, data=msgspec.Raw(array))
 
 
 def model_metadata(model: Model, versions: list[str]) -> dict[str, Any]:
