@@ -70,10 +70,13 @@ class Manifest(msgspec.Struct, frozen=True):
         return [*self.files, *([self.golden] if self.golden else [])]
 
 
+MANIFEST_DECODER = msgspec.json.Decoder(Manifest)  # once, as models may be loaded and listed at the same time
+
+
 def read_manifest(content: bytes) -> Manifest:
     """The manifest in `content`, which must have been verified before. Raises StartRefused with the faulty member."""
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = MANIFEST_DECODER.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StartRefused(f"the model manifest cannot be used: {error}") from error
     if manifest.format != FORMAT:

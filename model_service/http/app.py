@@ -18,7 +18,7 @@ from model_service.http.docs_page import add_docs_page
 from model_service.http.error_answers import add_error_answers
 from model_service.inference import protocol
 from model_service.openapi.document import describe
-from model_service.scheduling.job import Answer
+from model_service.scheduling.job import Answer, answer_of
 from model_service.served import Served
 from model_service.serving import Serving
 from model_service.statistics import configuration, statistics
@@ -111,7 +111,8 @@ def _add_inference(app: FastAPI, serving: Serving) -> None:
         if endpoint is None:
             raise _unknown(request, serving)
         request.scope[SERVED_KEY] = endpoint.served
-        endpoint.served.scheduler.refuse_if_full(int(request.headers.get("content-length", "0")))
+        if refused := endpoint.served.scheduler.refusal(int(request.headers.get("content-length", "0"))):
+            raise refused
         body = await _body(request, serving.settings.max_body_bytes)
         answer = await _answer(request, endpoint, body)
         return Response(answer.body, headers={name.decode(): value.decode() for name, value in answer_headers(answer)})
@@ -121,7 +122,7 @@ async def _answer(request: Request, endpoint: Endpoint, body: bytes) -> Answer:
     """The answer to the request, unless its caller goes before; then its work is given up."""
     done = asyncio.get_running_loop().create_future()
     headers = dict(request.scope["headers"])
-    job = endpoint.submit(headers, body, lambda job: done.set_result(None), query=request.scope["query_string"])
+    job = endpoint.submit(headers, body, lambda job: done.set_result(job.outcome), query=request.scope["query_string"])
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,9 +131,7 @@ async def _answer(request: Request, endpoint: Endpoint, body: bytes) -> Answer:
         job.give_up()  # which does nothing once it is done
     if not done.done():
         raise ClientDisconnect
-    if job.answer is None:
-        raise job.error or RuntimeError("a job ended without an answer")
-    return job.answer
+    return answer_of(done.result())
 
 
 async def _disconnected(request: Request) -> None:

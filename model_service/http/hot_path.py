@@ -22,7 +22,7 @@ from model_service.access_log import CLIENT_CLOSED_REQUEST, AccessLog, choose_re
 from model_service.endpoints import Endpoint, extra_headers
 from model_service.errors import RequestRefused, as_refused
 from model_service.http.patience import PatientProtocol, limits
-from model_service.scheduling.job import JSON, Job
+from model_service.scheduling.job import JSON, Answer, Job
 from model_service.serving import Serving
 
 EARLY_FROM_BYTES = 64 * 1024  # a smaller body costs nothing before it is read
@@ -49,12 +49,9 @@ class HotProtocol(PatientProtocol):
         if endpoint is None:
             super().on_head()
             return
-        refused = None
-        if (length := int(headers[b"content-length"])) >= EARLY_FROM_BYTES:
-            try:  # before a byte of the body is kept
-                endpoint.served.scheduler.refuse_if_full(length)
-            except RequestRefused as error:
-                refused = error
+        length, refused = int(headers[b"content-length"]), None
+        if length >= EARLY_FROM_BYTES:  # before a byte of the body is kept
+            refused = endpoint.served.scheduler.refusal(length)
         keep_alive = self.parser.should_keep_alive()
         cycle = HotCycle(self, endpoint, headers, self.url, choose_request_id(headers), keep_alive, refused)
         previous, self.cycle = self.cycle, cycle  # type: ignore[assignment]
@@ -179,10 +176,11 @@ class HotCycle(msgspec.Struct, eq=False):
     def _on_done(self, job: Job) -> None:
         if self.disconnected:
             return
-        if job.answer is None:
-            self._answer_error(job.error or RuntimeError("a job ended without an answer"))
+        outcome = job.outcome
+        if isinstance(outcome, Answer):
+            self._send(200, outcome.content_type, extra_headers(outcome), outcome.body)
         else:
-            self._send(200, job.answer.content_type, extra_headers(job.answer), job.answer.body)
+            self._answer_error(outcome)
 
     def _answer_error(self, error: Exception) -> None:
         told = as_refused(error, self.request_id)

@@ -19,7 +19,6 @@ Members that are not listed are ignored: clients send `model_name` and others of
 from __future__ import annotations
 
 import contextlib
-from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -132,11 +131,15 @@ class InferenceRequest(msgspec.Struct, frozen=True):
         }
 
 
-def decode_json(body: bytes | memoryview, kind: type[T]) -> T:
-    """`body` as `kind`. Raises RequestRefused(400) with the place of the first fault."""
+# Made here, when the module is imported: threads that make decoders of the same structs at once crash the process,
+# because msgspec shows a struct's fields to the one before it has filled them in for the other.
+REQUEST_DECODER = msgspec.json.Decoder(InferenceRequest)
+
+
+def decode_json(body: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T:
+    """`body` as what `decoder` reads. Raises RequestRefused(400) with the place of the first fault."""
     try:
-        decoded: T = _decoder(kind).decode(body)  # type: ignore[arg-type]
-        return decoded
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body:
             raise RequestRefused(400, "the body is empty") from error
@@ -148,11 +151,11 @@ def decode_request(body: bytes) -> InferenceRequest:
     short, arrays = cut_out(body) if len(body) >= CUT_FROM_BYTES else (body, {})
     if arrays:
         with contextlib.suppress(RequestRefused):  # which is told below, with its place in the body
-            request = decode_json(short, InferenceRequest)
+            request = decode_json(short, REQUEST_DECODER)
             inputs = [_with_its_array(item, arrays) for item in request.inputs]
             if not arrays:
                 return structs.replace(request, inputs=inputs)
-    return decode_json(body, InferenceRequest)
+    return decode_json(body, REQUEST_DECODER)
 
 
 def _with_its_array(item: RequestInput, arrays: dict[bytes, bytes]) -> RequestInput:
@@ -176,8 +179,3 @@ def _refuse_shared_memory(region: str | None) -> None:
     """Where msgspec calls it, which adds the place."""
     if region is not None:
         raise ValueError(NO_SHARED_MEMORY)
-
-
-@lru_cache(maxsize=64)
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)

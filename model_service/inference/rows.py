@@ -23,6 +23,10 @@ class PredictRequest(msgspec.Struct, frozen=True):
     top_k: Annotated[int, Meta(ge=1, le=MAX_TOP_K)] | None = None
 
 
+REQUEST_DECODER = msgspec.json.Decoder(PredictRequest)  # when this is imported: see protocol.py
+ROW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 class Rows(msgspec.Struct, frozen=True, gc=False):
     """The rows as one array for each input, whether they came as `input`, and the body's `top_k`."""
 
@@ -40,7 +44,7 @@ class Element(NamedTuple):
 
 def read_rows(model: Model, body: bytes, max_rows: int) -> Rows:
     """The rows in `body`. Raises RequestRefused(400) with the place of the fault."""
-    request = decode_json(body, PredictRequest)
+    request = decode_json(body, REQUEST_DECODER)
     is_single = request.input is not NO_DATA
     if is_single == (request.inputs is not None):
         raise RequestRefused(400, 'the body needs either "input" (one row) or "inputs" (a list of rows)')
@@ -113,7 +117,7 @@ def _by_name(model: Model, row: msgspec.Raw, place: str) -> dict[str, Element]:
         raise RequestRefused(
             400, f"this model has {len(names)} inputs, {listed}: a row is an object of them, {{{form}}}"
         )
-    arrays = decode_json(bytes(memoryview(row)), dict[str, msgspec.Raw])
+    arrays = decode_json(bytes(memoryview(row)), ROW_DECODER)
     try:
         check_names(arrays, model.inputs)
     except RequestRefused as refused:

@@ -15,7 +15,7 @@ from model_service.errors import RequestRefused
 from model_service.inference.protocol import SERVER, model_metadata
 from model_service.oip_grpc import messages
 from model_service.oip_grpc.work import ModelInferWork
-from model_service.scheduling.job import Answer, Job
+from model_service.scheduling.job import Answer, Job, answer_of
 from model_service.served import Served
 from model_service.serving import Serving
 
@@ -92,17 +92,15 @@ async def _answer(served: Served, work: ModelInferWork, size_bytes: int, timeout
 
     def on_done(job: Job) -> None:
         if not done.done():  # cancelled, in the same turn of the loop
-            done.set_result(None)
+            done.set_result(job.outcome)
 
     job = Job(work, on_done, endpoint="grpc", size_bytes=size_bytes, timeout_s=timeout_s)
     served.scheduler.submit(job)
     try:
-        await done
+        outcome = await done
     finally:
         job.give_up()  # which does nothing once it is done
-    if job.answer is None:
-        raise job.error or RuntimeError("a job ended without an answer")
-    return job.answer
+    return answer_of(outcome)
 
 
 def _filled(kind: Any, members: Mapping[str, Any]) -> Any:

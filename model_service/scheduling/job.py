@@ -41,6 +41,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     encoding: bytes | None = None
 
 
+def answer_of(outcome: Answer | Exception) -> Answer:
+    """The answer. Raises what there is instead."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 class Work(Protocol):
     """What a protocol makes of a request. Both run where the model runs, so that a request which is refused or given up
     is never parsed, and one that is large never holds up the event loop."""
@@ -56,7 +63,7 @@ class Job(msgspec.Struct, eq=False):
     """One request. `on_done` is called once, on the event loop, when `answer` or `error` is there; not if `gone`."""
 
     work: Work
-    on_done: Callable[[Job], None]
+    on_done: Callable[[Job], None] | None
     endpoint: str
     size_bytes: int
     timeout_s: float = math.inf
@@ -75,6 +82,16 @@ class Job(msgspec.Struct, eq=False):
     run: Run | None = None
     expiry: TimerHandle | None = None
     scheduler: Scheduler | None = None
+
+    @property
+    def outcome(self) -> Answer | Exception:
+        """The answer, or what there is instead; for `on_done`."""
+        return self.answer or self.error or RuntimeError("a job ended without an answer")
+
+    def let_go(self) -> None:
+        """Forget, once it is settled, what leads back to this job: its run, who waits for it, and its error, by the
+        frames that it went through. They would keep each other, and the body, until garbage is collected."""
+        self.on_done = self.run = self.error = None
 
     def give_up(self) -> None:
         """Nobody waits for it any more."""

@@ -80,10 +80,11 @@ class Scheduler:
         """Run requests that are alone on `wide`: the same model, with all CPUs for one run."""
         self._wide = wide
 
-    def refuse_if_full(self, size_bytes: int) -> None:
-        """Raise RequestRefused(503) if no further job of `size_bytes` may wait; asked before a body is parsed.
+    def refusal(self, size_bytes: int) -> RequestRefused | None:
+        """The 503 for a job of `size_bytes`, counted, if no further one may wait; asked before a body is parsed, and
+        of a large body before any of it is kept.
 
-        Of a large body it is asked before any of it is kept.
+        Not raised here: an exception that was raised holds the frames it went through, and with them what was read.
         """
         pending, limits = len(self._pending), self._limits
         if pending >= limits.max_pending:
@@ -93,15 +94,16 @@ class Scheduler:
         elif pending and self._pending_bytes + size_bytes > limits.max_queue_bytes:
             why = f"{pending} requests with {self._pending_bytes} bytes are waiting already"
         else:
-            return
+            return None
         self.stats.failed(503)
-        raise RequestRefused(503, why, retry_after_s=max(1, math.ceil(self.queued_s)))
+        return RequestRefused(503, why, retry_after_s=max(1, math.ceil(self.queued_s)))
 
     def submit(self, job: Job) -> None:
         """Run `job` as soon as can be. Raises RequestRefused: 503 when too much waits, 404 after drain()."""
         if self.is_closed:
             raise RequestRefused(404, "this version of the model is not served any more")
-        self.refuse_if_full(job.size_bytes)
+        if refused := self.refusal(job.size_bytes):
+            raise refused
         job.deadline = job.submitted + job.timeout_s
         others = len(self._pending)
         job.is_lone = others == 0 and self._others < LONE_BELOW
@@ -279,10 +281,12 @@ class Scheduler:
         for job in jobs:
             if not job.gone:
                 self._finish(job)
+            job.let_go()
 
     def _finish(self, job: Job) -> None:
         self._forget(job)
         self.stats.finished(job)
+        assert job.on_done is not None  # nobody finishes a job twice
         try:
             job.on_done(job)
         except Exception:  # a fault of the service's own: those behind it are to be answered nevertheless

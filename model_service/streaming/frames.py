@@ -89,10 +89,13 @@ class _WithId(msgspec.Struct):
     id: Any = None
 
 
+_ID_DECODER = msgspec.json.Decoder(_WithId)
+
+
 def _id_in(json: memoryview) -> str | None:
     """The `id` of a request that cannot be used, where that much of it can be read."""
     try:
-        found = decode_json(json, _WithId).id
+        found = decode_json(json, _ID_DECODER).id
     except RequestRefused:
         return None
     return found if isinstance(found, str) else None

@@ -15,7 +15,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from model_service.errors import RequestRefused, as_refused
-from model_service.scheduling.job import Job
+from model_service.scheduling.job import Answer, Job
 from model_service.served import Served
 from model_service.settings import Settings
 from model_service.streaming.frames import Frame, FrameWork, answer_frame, error_frame, going_away_frame
@@ -161,11 +161,11 @@ class Session:
     # Answers out.
 
     def _on_done(self, exchange: Exchange, job: Job, request_id: str | None) -> None:
-        if job.answer is None:
-            error = job.error or RuntimeError("a job ended without an answer")
-            self._answer(exchange, self._error(error, request_id))
+        outcome = job.outcome
+        if isinstance(outcome, Answer):
+            self._answer(exchange, answer_frame(outcome))
         else:
-            self._answer(exchange, answer_frame(job.answer))
+            self._answer(exchange, self._error(outcome, request_id))
 
     def _error(self, error: Exception, request_id: str | None) -> Frame:
         self.errors += 1

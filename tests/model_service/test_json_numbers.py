@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_service.errors import RequestRefused
-from model_service.inference.protocol import InferenceRequest, decode_json, decode_request
+from model_service.inference.protocol import REQUEST_DECODER, decode_json, decode_request
 from model_service.json_numbers import CUT_FROM_BYTES, cut_out, read_numbers
 from model_service.tensors import BY_NAME, from_json
 
@@ -124,7 +124,7 @@ def request(tensor_data: str, **members: str) -> bytes:
 )
 def test_a_long_request_is_read_as_a_short_one(body: bytes) -> None:
     """Whatever is cut out on the way, the request is the one that was sent."""
-    assert decode_json(body, InferenceRequest) == decode_request(body)
+    assert decode_json(body, REQUEST_DECODER) == decode_request(body)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_long_request_is_read_as_a_short_one(body: bytes) -> None:
 def test_a_long_request_is_refused_in_the_words_of_a_short_one(body: bytes) -> None:
     """With the byte at which it is broken, or the path of what is wrong."""
     with pytest.raises(RequestRefused) as expected:
-        decode_json(body, InferenceRequest)
+        decode_json(body, REQUEST_DECODER)
     with pytest.raises(RequestRefused) as refused:
         decode_request(body)
     assert expected.value.message == refused.value.message

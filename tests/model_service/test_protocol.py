@@ -1,5 +1,7 @@
 """The Open Inference Protocol over real HTTP, as its clients speak it: raw JSON without a Content-Type."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from tests.model_service.conftest import Launch, Service, graph, identity, write_manifest
+from tests.model_service.conftest import REPOSITORY, Launch, Service, graph, identity, write_manifest
 
 
 def tensor(data: Any, **changes: Any) -> dict[str, Any]:
@@ -212,3 +214,32 @@ def test_does_not_know_other_models(digits: Service) -> None:
     for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer")):
         reply = digits.request(method, f"/v2/models/other{path}")
         assert (404, {"error": "unknown model `other`; this server has `digits`"}) == (reply.status, reply.json)
+
+
+TOGETHER = """
+import sys, threading
+from model_service.inference.protocol import decode_request
+
+def ask():
+    barrier.wait()
+    decode_request(body)
+
+body = b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}], "outputs": [{"name": "y"}]}'
+barrier = threading.Barrier(16)
+threads = [threading.Thread(target=ask) for _ in range(16)]
+sys.setswitchinterval(1e-6)
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_the_first_requests_may_come_all_at_once() -> None:
+    """They are read in several threads, and nothing that the first one makes for the others may be half made for them:
+    msgspec's decoders were, and ended the process in most of such starts."""
+    for _ in range(5):
+        ended = subprocess.run(
+            [sys.executable, "-c", TOGETHER], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        assert (0, "") == (ended.returncode, ended.stderr)

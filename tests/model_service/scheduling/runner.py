@@ -46,7 +46,7 @@ class Asked:
 
 
 class Runner:
-    """A scheduler, and jobs whose ends can be awaited."""
+    """A scheduler, and jobs whose outcomes can be awaited."""
 
     def __init__(self, model: Model, plan: Plan, limits: QueueLimits = NO_LIMITS) -> None:
         self.stats = ModelStats("tiny", "1")
@@ -58,7 +58,7 @@ class Runner:
         done = asyncio.get_running_loop().create_future()
         job = Job(
             work,
-            done.set_result,
+            lambda job: done.set_result(job.outcome),
             endpoint="infer",
             size_bytes=size_bytes,
             timeout_s=timeout_s,
@@ -68,9 +68,8 @@ class Runner:
         return job, done
 
     async def answers(self, *arrays: np.ndarray) -> list[str]:
-        jobs = [self.submit(Asked(array)) for array in arrays]
-        await asyncio.gather(*(done for _, done in jobs))
-        return [job.answer.body.decode() if job.answer else repr(job.error) for job, _ in jobs]
+        outcomes = await asyncio.gather(*[self.submit(Asked(array))[1] for array in arrays])
+        return [outcome.body.decode() if isinstance(outcome, Answer) else repr(outcome) for outcome in outcomes]
 
     @property
     def runs(self) -> int:
