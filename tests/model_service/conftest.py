@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from onnx import TensorProto, helper
 
 REPOSITORY = Path(__file__).parents[2]
 START_DEADLINE_S = 30
+HEAVY_SHAPE = [600, 600]
 
 
 def graph(
@@ -241,6 +243,21 @@ def digits_manifest(tmp_path_factory: pytest.TempPathFactory, digits_rows: np.nd
         name="digits",
         predict=predict,
     )
+
+
+@pytest.fixture(scope="session")
+def heavy_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """y = clip(x·W), again and again: some tens of milliseconds of arithmetic on 1.44 MB."""
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], [0.001])
+    nodes = [
+        helper.make_node("Constant", [], ["size"], value_ints=HEAVY_SHAPE),
+        helper.make_node("ConstantOfShape", ["size"], ["w"], value=weight),
+    ]
+    for before, after in itertools.pairwise(["x", *map(str, range(20)), "y"]):
+        nodes += [helper.make_node("MatMul", [before, "w"], [f"{after} product"])]
+        nodes += [helper.make_node("Clip", [f"{after} product"], [after])]
+    kind = (TensorProto.FLOAT, HEAVY_SHAPE)
+    return write_manifest(tmp_path_factory.mktemp("heavy"), graph(nodes, {"x": kind}, {"y": kind}))
 
 
 @pytest.fixture(scope="session", params=["on", "off"], ids=["hot", "ordinary"])

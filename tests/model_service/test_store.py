@@ -17,6 +17,7 @@ from model_service.errors import StartRefused
 from model_service.settings import Settings
 from model_service.store import fetch
 from tests.model_service.conftest import describe_file, identity, send, sha256, write_manifest
+from tests.model_service.store.conftest import QUICK
 
 MODEL = identity(TensorProto.FLOAT, [None, 2])
 
@@ -110,7 +111,7 @@ def test_says_when_s3_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     pins = {"model_manifest_uri": "s3://b/m.json", "model_manifest_version_id": "v"}
     with pytest.raises(StartRefused, match=r"cannot read s3://b/m\.json .*Could not connect"):
-        fetch(Settings(**pins, model_dir=tmp_path))
+        fetch(Settings(**pins, model_dir=tmp_path), QUICK)
 
 
 def test_a_connection_that_breaks_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +132,7 @@ def test_a_connection_that_breaks_is_a_refusal(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     pins = {"model_manifest_uri": "s3://bucket/m.json", "model_manifest_version_id": "v"}
     with pytest.raises(StartRefused, match=r"cannot read s3://bucket/m\.json \(version v\)"):
-        fetch(Settings(**pins, model_dir=tmp_path / "models"))
+        fetch(Settings(**pins, model_dir=tmp_path / "models"), QUICK)
     server.shutdown()
     server.server_close()
     assert not (tmp_path / "models").exists()

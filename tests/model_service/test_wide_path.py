@@ -1,34 +1,15 @@
 """The wide path of a model: looked for when the model is served already, and what WIDE_PATH says of it."""
 
-import itertools
 from pathlib import Path
 
 import pytest
-from onnx import TensorProto, helper
 
 from model_service.runtime.cpus import available_cpus
-from tests.model_service.conftest import Launch, Service, graph, write_manifest
+from tests.model_service.conftest import Launch, Service
 
-FLOAT = TensorProto.FLOAT
-SIZE = 600
 DECIDED = "a lone request on "
 
 needs_two_cpus = pytest.mark.skipif(available_cpus() < 2, reason="on one CPU there is no wide path")
-
-
-@pytest.fixture(scope="module")
-def heavy_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = clip(x·W, again and again): some tens of milliseconds of arithmetic, and rows that a matrix is made of."""
-    weight = helper.make_node("ConstantOfShape", ["size"], ["w"], value=helper.make_tensor("v", FLOAT, [1], [0.001]))
-    nodes = [helper.make_node("Constant", [], ["size"], value_ints=[SIZE, SIZE]), weight]
-    names = ["x", *(f"h{number}" for number in range(20)), "y"]
-    for before, after in itertools.pairwise(names):
-        nodes += [
-            helper.make_node("MatMul", [before, "w"], [f"{after}_"]),
-            helper.make_node("Clip", [f"{after}_"], [after]),
-        ]
-    shape = {"x": (FLOAT, [SIZE, SIZE])}
-    return write_manifest(tmp_path_factory.mktemp("heavy"), graph(nodes, shape, {"y": (FLOAT, [SIZE, SIZE])}))
 
 
 def threads(service: Service) -> int:

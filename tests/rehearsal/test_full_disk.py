@@ -110,6 +110,7 @@ def test_a_rehearsal_goes_on_when_its_disk_fills_up(
     assert process.wait(20) == 0
 
 
+@pytest.mark.long
 def test_a_running_task_outlives_a_full_disk_and_a_new_one_is_refused(
     small_disk: Path, tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace, oci: SimpleNamespace
 ) -> None:
