@@ -98,7 +98,7 @@ def _say_what_was_missed(console: Console, rows: list[Row]) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="ROW", help=f"rows whose names begin so: {', '.join(ROWS)}")
-    parser.add_argument("--rounds", type=_positive, default=3, help="how often each contender has its turn (default 3)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often each contender has its turn (default 5)")
     parser.add_argument("--seconds", type=_positive, help="the length of a turn (default: as each row needs)")
     parser.add_argument(
         "--patience",

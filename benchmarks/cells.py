@@ -95,6 +95,13 @@ class CpuClock:
         return time.monotonic(), busy, times.steal, own, self.server_cpu_s()
 
 
+def side_by_side(runs: Mapping[str, Measured], *names: str) -> dict[str, Measured]:
+    """`runs` with those of `names` first and in this order: what is judged one by the other runs right after it,
+    because a machine that others use drifts within a round."""
+    ordered = [name for name in names if name in runs]  # a peer may be absent
+    return {name: runs[name] for name in (*ordered, *(name for name in runs if name not in ordered))}
+
+
 def interleave(runs: Mapping[str, Callable[[], Measured]], rounds: int) -> dict[str, list[Measured]]:
     """What each run gave, round by round; every second round goes the other way round."""
     measured: dict[str, list[Measured]] = {name: [] for name in runs}

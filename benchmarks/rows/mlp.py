@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import forms
-from benchmarks.cells import interleave
+from benchmarks.cells import interleave, side_by_side
 from benchmarks.contenders import Maker, litserve, mlserver, naive, ours, triton
 from benchmarks.field import Bench, raw, running
 from benchmarks.models import MLP
@@ -28,7 +28,7 @@ def measure_32(bench: Bench) -> list[Row]:
         raw(bench, MLP, threads=1, intra_op_threads=1) as alone,
     ):
         runs = field.runs(32, SECONDS) | {"raw": lambda: alone(SECONDS)}
-        cells = interleave(runs, bench.rounds)
+        cells = interleave(side_by_side(runs, "ours", "naive", "ours-v2", "triton"), bench.rounds)
     plain = [
         Versus("naive", "naive FastAPI", bar=10, aim=25),
         Versus("litserve", "LitServe"),
@@ -61,7 +61,8 @@ def measure_1(bench: Bench) -> list[Row]:
         "triton": triton(MLP, forms.V2_JSON, instances=1, batch=32),
     }
     with running(bench, MLP, _ours() | peers) as field:
-        cells = interleave(field.runs(1, SECONDS), bench.rounds)
+        runs = side_by_side(field.runs(1, SECONDS), "ours", "naive", "ours-v2", "triton")
+        cells = interleave(runs, bench.rounds)
     work = "MLP, JSON, 1 connection"
     plain = [Versus("naive", "naive FastAPI", bar=1), Versus("litserve", "LitServe", bar=1)]
     protocol = [

@@ -6,14 +6,14 @@ All rows of speed run with WIDE_PATH=auto, so that one configuration holds them 
 from __future__ import annotations
 
 from benchmarks import forms
-from benchmarks.cells import interleave
+from benchmarks.cells import interleave, side_by_side
 from benchmarks.contenders import litserve, mlserver, naive, ours, triton
 from benchmarks.field import Bench, raw, running
 from benchmarks.models import RESNET
 from benchmarks.report import Row, compare_with_limit
 from benchmarks.versus import Versus, foreign_cores, memory_gb, p50, rate, rows_of
 
-SECONDS = 6
+SECONDS = 4
 MEMORY_LIMIT_GB = 0.36
 PEERS = {
     "naive": naive(RESNET, forms.BYTES, intra_op_threads=0),
@@ -33,7 +33,8 @@ def measure_binary(bench: Bench) -> list[Row]:
     """Eight connections, tensors as bytes; each peer in its densest form."""
     makers = {"ours": ours(RESNET, forms.V2_BINARY, WIDE_PATH="auto")} | PEERS
     with running(bench, RESNET, makers) as field, raw(bench, RESNET, threads=2, intra_op_threads=1) as alone:
-        cells = interleave(field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}, bench.rounds)
+        runs = field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}
+        cells = interleave(side_by_side(runs, "ours", "raw"), bench.rounds)
     comparisons = [Versus("raw", "raw ORT, 2 threads", bar=0.95, aim=0.98)]
     comparisons += [Versus(key, label) for key, label in NAMES.items()]
     return rows_of("ResNet-50, binary, 8 connections", "answers/s", rate, cells, field.absent, comparisons)
@@ -47,7 +48,8 @@ def measure_json(bench: Bench) -> list[Row]:
         "triton": triton(RESNET, forms.V2_JSON, instances=2, batch=1),
     }
     with running(bench, RESNET, makers) as field, raw(bench, RESNET, threads=2, intra_op_threads=1) as alone:
-        cells = interleave(field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}, bench.rounds)
+        runs = field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}
+        cells = interleave(side_by_side(runs, "triton", "ours", "raw"), bench.rounds)
     comparisons = [
         Versus("raw", "raw ORT, 2 threads", bar=0.88, aim=0.92),
         Versus("triton", "Triton, JSON", bar=1),
@@ -64,7 +66,8 @@ def measure_1(bench: Bench) -> list[Row]:
         "triton": PEERS["triton"],
     }
     with running(bench, RESNET, makers) as field, raw(bench, RESNET, threads=1, intra_op_threads=2) as alone:
-        cells = interleave(field.runs(1, SECONDS) | {"raw": lambda: alone(SECONDS)}, bench.rounds)
+        runs = field.runs(1, SECONDS) | {"raw": lambda: alone(SECONDS)}
+        cells = interleave(side_by_side(runs, "ours", "raw"), bench.rounds)
     comparisons = [
         Versus("raw", "raw ORT, intra-op 2", bar=1.1),
         Versus("ours-narrow", "onnxship, WIDE_PATH=off"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from benchmarks import forms
-from benchmarks.cells import interleave
+from benchmarks.cells import interleave, side_by_side
 from benchmarks.contenders import litserve, mlserver, naive, ours, triton
 from benchmarks.field import Bench, raw, running
 from benchmarks.models import TRANSFORMER
 from benchmarks.report import Row
 from benchmarks.versus import Versus, rate, rows_of
 
-SECONDS = 4
+SECONDS = 3
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -23,7 +23,8 @@ def measure(bench: Bench) -> list[Row]:
         "triton": triton(TRANSFORMER, forms.V2_JSON, instances=2, batch=1),
     }
     with running(bench, TRANSFORMER, makers) as field, raw(bench, TRANSFORMER, threads=2, intra_op_threads=1) as alone:
-        cells = interleave(field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}, bench.rounds)
+        runs = field.runs(8, SECONDS) | {"raw": lambda: alone(SECONDS)}
+        cells = interleave(side_by_side(runs, "ours", "raw", "triton"), bench.rounds)
     comparisons = [
         Versus("raw", "raw ORT, 2 threads", bar=0.95, aim=1),
         Versus("triton", "Triton"),

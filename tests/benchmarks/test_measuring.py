@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from benchmarks import forms, housekeeping, models, wrk
-from benchmarks.cells import Cell, Patience, interleave
+from benchmarks.cells import Cell, Patience, interleave, side_by_side
 from benchmarks.contenders import Contender, Maker, naive, ours
 from benchmarks.errors import CannotMeasure, OursDoesNotRun, PeerDoesNotRun
 from benchmarks.field import Bench, raw, running
@@ -68,6 +68,12 @@ def test_rounds_go_through_all_and_every_second_one_backwards() -> None:
 
     assert "abccba" == "".join(order)
     assert {"a": [1, 6], "b": [2, 5], "c": [3, 4]} == cells
+
+
+def test_what_is_judged_by_another_runs_right_beside_it() -> None:
+    """However many stand in the row; one that does not run leaves no gap."""
+    runs = {name: name for name in ("ours", "naive", "litserve", "raw")}
+    assert ["ours", "raw", "naive", "litserve"] == list(side_by_side(runs, "ours", "raw", "triton"))
 
 
 def test_a_noisy_turn_is_measured_again_while_patience_lasts() -> None:
