@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import re
 import secrets
 import threading
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,14 +20,17 @@ OPENS_ARRAY = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[)')
 MARK = secrets.token_hex(16).encode()  # nobody who sends a request knows it
 
 
-class _Parsers(threading.local):
-    """A parser for each thread: it keeps its memory, and reads one document at a time."""
+class _Own(threading.local):
+    """What each thread has for itself: a parser, which keeps its memory and reads one document at a time, and a context
+    in which numpy raises. numpy.errstate makes such a context for each use: that takes as long as reading a row."""
 
     def __init__(self) -> None:
         self.parser = Parser()
+        self.strict = contextvars.Context()
+        self.strict.run(np.seterr, over="raise")
 
 
-_parsers = _Parsers()
+_own = _Own()
 
 
 def read_numbers(data: msgspec.Raw) -> NDArray[np.float64] | None:
@@ -37,10 +42,15 @@ def read_numbers(data: msgspec.Raw) -> NDArray[np.float64] | None:
     if content.find(b"[", 1) != -1:  # simdjson would flatten arrays within it, whatever their lengths
         return None
     try:
-        document = _parsers.parser.parse(content)
+        document = _own.parser.parse(content)
         return np.frombuffer(document.as_buffer(of_type="d"), np.float64) if isinstance(document, Array) else None
     except (ValueError, TypeError, RuntimeError):  # no JSON; no number; too large a number
         return None
+
+
+def narrowed(numbers: NDArray[np.float64], kind: np.dtype[Any]) -> NDArray[Any]:
+    """`numbers` in the type that is wanted. Raises FloatingPointError for one that it cannot hold."""
+    return _own.strict.run(numbers.astype, kind, copy=False)
 
 
 def cut_out(content: bytes, from_bytes: int = CUT_FROM_BYTES) -> tuple[bytes, dict[bytes, bytes]]:

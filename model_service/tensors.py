@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_service.errors import RequestRefused
-from model_service.json_numbers import read_numbers
+from model_service.json_numbers import narrowed, read_numbers
 
 Array = NDArray[Any]
 SPACE = b" \t\r\n"
@@ -88,11 +88,11 @@ def from_json(data: msgspec.Raw, datatype: Datatype, rank: int, *, what: str, pl
     if datatype.json_type is None:
         raise RequestRefused(400, f"{what}: JSON has no form for {datatype.name}; send it as binary tensor data")
     try:
+        if rank == 1 and datatype.json_type is float and (numbers := read_numbers(data)) is not None:
+            elements: Any = numbers
+            return narrowed(numbers, datatype.numpy_type)
+        elements = _decoder(datatype.json_type, rank).decode(data)
         with np.errstate(over="raise"):
-            if rank == 1 and datatype.json_type is float and (numbers := read_numbers(data)) is not None:
-                elements: Any = numbers
-                return numbers.astype(datatype.numpy_type, copy=False)
-            elements = _decoder(datatype.json_type, rank).decode(data)
             return np.array(elements, dtype=datatype.numpy_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestRefused(400, f"{what} is not {datatype.name}: {_placed(str(error), place)}") from error
