@@ -10,7 +10,15 @@ from xdist.scheduler import LoadScopeScheduling
 # Each of its tests has a local AWS of its own, so they need not wait for one another; they fill the gaps at the end.
 SPREAD = "test_open_questions.py"
 # Minutes each: begun last, one worker would be busy with them long after the others.
-LONGEST = ("test_demo_canary.py", "test_demo_linear.py", "test_demo_docker.py", "test_switches.py", "test_tutorial.py")
+LONGEST = (
+    "test_demo_canary.py",
+    "test_demo_linear.py",
+    "test_demo_docker.py",
+    "test_demo.py",
+    "test_switches.py",
+    "test_tutorial.py",
+    "test_demo_rolling.py",
+)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
