@@ -9,7 +9,7 @@ import pytest
 
 from tests.stories.conftest import Project, wait_for_line
 
-pytestmark = [pytest.mark.story, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.story, pytest.mark.long, pytest.mark.timeout(240)]
 
 
 def interrupt_twice(project: Project, line: str) -> tuple[int, str]:
@@ -26,7 +26,6 @@ def interrupt_twice(project: Project, line: str) -> tuple[int, str]:
     return process.returncode, stderr
 
 
-@pytest.mark.long
 def test_two_quick_interruptions_leave_no_lock(project: Project) -> None:
     """The clean-up is not interrupted: exit 130, the lock is free at once, and what runs on is named."""
     exit_code, stderr = interrupt_twice(project, "foundation ...")
@@ -39,7 +38,6 @@ def test_two_quick_interruptions_leave_no_lock(project: Project) -> None:
     assert ["no"] == [line.split()[1] for line in lock.stdout.splitlines() if line.startswith("held")]
 
 
-@pytest.mark.long
 def test_a_dirty_tree_can_be_rehearsed_in_ci(project: Project) -> None:
     """And the result is followed by what it cannot show."""
     (project.directory / "notes.txt").write_text("not committed")
