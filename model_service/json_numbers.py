@@ -61,6 +61,8 @@ def cut_out(content: bytes, from_bytes: int = CUT_FROM_BYTES) -> tuple[bytes, di
     colon is a key wherever it stands, and from a bracket to the next one without a quote or another bracket in between
     is an array.
     """
+    if len(content) < from_bytes:
+        return content, {}
     parts: list[bytes] = []
     arrays: dict[bytes, bytes] = {}
     begin = at = 0

@@ -70,7 +70,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return [*self.files, *([self.golden] if self.golden else [])]
 
 
-MANIFEST_DECODER = msgspec.json.Decoder(Manifest)  # once, as models may be loaded and listed at the same time
+MANIFEST_DECODER = msgspec.json.Decoder(Manifest)  # when this is imported: see inference/protocol.py
 
 
 def read_manifest(content: bytes) -> Manifest:

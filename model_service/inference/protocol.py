@@ -25,7 +25,7 @@ import msgspec
 from msgspec import Meta, structs
 
 from model_service.errors import RequestRefused
-from model_service.json_numbers import CUT_FROM_BYTES, cut_out
+from model_service.json_numbers import cut_out
 from model_service.runtime.model import Model
 
 SERVER = {"name": "onnxship-model-service", "version": "0.1.0"}
@@ -148,7 +148,7 @@ def decode_json(body: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T
 
 def decode_request(body: bytes) -> InferenceRequest:
     """`body` as $inference_request. Raises RequestRefused(400) with the place of the first fault."""
-    short, arrays = cut_out(body) if len(body) >= CUT_FROM_BYTES else (body, {})
+    short, arrays = cut_out(body)
     if arrays:
         with contextlib.suppress(RequestRefused):  # which is told below, with its place in the body
             request = decode_json(short, REQUEST_DECODER)

@@ -151,6 +151,7 @@ class Scheduler:
         if self._take_back(job):
             job.error = _too_late(job)
             self._finish(job)
+            job.let_go()
 
     def _take_back(self, job: Job) -> bool:
         """Whether `job` was still in the queue, from which it is gone now."""
@@ -302,6 +303,7 @@ class Scheduler:
 
 
 def _is_in_time(job: Job, now: float) -> bool:
+    """Whether `job` may still be run; else it has its error."""
     if now > job.deadline:
         job.error = _too_late(job)
     return now <= job.deadline
