@@ -227,6 +227,10 @@ class Service:
             return []
         return self.here.ecs.describe_tasks(cluster=self.here.cluster, tasks=arns["taskArns"])["tasks"]
 
+    def stopped(self):
+        """Tasks that have ended, with their exit codes; those that `tasks` calls STOPPED may only be told to."""
+        return [task for task in self.tasks("STOPPED") if task["lastStatus"] == "STOPPED"]
+
     def get(self, listener=0):
         return httpx.get(f"http://127.0.0.1:{self.here.ports[listener]}/{self.name}/x")
 

@@ -32,7 +32,7 @@ def test_an_image_that_crashes_at_start_trips_the_breaker(here, service):
         finished = crashing.finished()
     assert finished["status"] == "ROLLBACK_SUCCESSFUL"
     assert finished["deploymentCircuitBreaker"]["status"] == "TRIGGERED"
-    failed = [task for task in crashing.tasks("STOPPED") if task["taskDefinitionArn"] == arn]
+    failed = [task for task in crashing.stopped() if task["taskDefinitionArn"] == arn]
     crash = next(task for task in failed if task["stopCode"] == "EssentialContainerExited")
     assert crash["stoppedReason"] == "Essential container in task exited"
     assert crash["containers"][0]["exitCode"] == 1

@@ -107,7 +107,7 @@ def test_a_killed_task_is_replaced(here, service):
     task = killed.tasks()[0]
     pid_file = here.state_dir / "tasks" / task["taskArn"].rsplit("/", 1)[1] / "model.pid"
     os.kill(int(pid_file.read_text().splitlines()[1].split()[0]), signal.SIGKILL)
-    stopped = until(lambda: killed.tasks("STOPPED"), killed.describe)[0]
+    stopped = until(killed.stopped, killed.describe)[0]
     assert (stopped["taskArn"], stopped["containers"][0]["exitCode"]) == (task["taskArn"], 137)
     until(lambda: killed.tasks() and killed.get().status_code == 200)
     assert killed.describe()["events"][0]["message"].startswith("(service killed)")
