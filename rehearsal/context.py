@@ -1,8 +1,8 @@
 """What the parts of the rehearsal share: settings, the one event loop, made-up addresses, and clients.
 
 The parts meet at the AWS endpoint itself: the CloudFormation engine creates a listener by calling ELBv2, the ECS
-scheduler shifts weights by calling ELBv2, and so on. Moto answers in threads of its own; everything that happens
-over time happens in the one loop.
+scheduler shifts weights by calling ELBv2, and so on. Moto answers in threads; everything that happens over time
+happens in the one loop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import boto3
 from botocore.config import Config
 
+from rehearsal.in_process import answered_by
 from rehearsal.outage import Outages
 
 T = TypeVar("T")
@@ -68,13 +69,18 @@ class AddressBook:
 
 @dataclass
 class Context:
-    """Handed to every part. `endpoint` is set once the API server listens, before any part's `start`."""
+    """Handed to every part. `endpoint` is set once the API server listens, before any part's `start`.
+
+    `aws`: the WSGI application behind the endpoint. With it the parts' own calls need no connection; without it they
+    go over HTTP like everyone's.
+    """
 
     settings: Settings
     loop: asyncio.AbstractEventLoop
     addresses: AddressBook = field(default_factory=AddressBook)
     outages: Outages = field(default_factory=Outages)
     endpoint: str = ""
+    aws: Callable[..., Iterable[bytes]] | None = None
     registry: str = ""
     names: set[str] = field(default_factory=set)
     """Addresses of this machine, beside loopback's, under which the tasks reach the endpoint."""
@@ -83,6 +89,7 @@ class Context:
     reserved: dict[int, socket.socket] = field(default_factory=dict)
     """Sockets bound, not listening, to the ports kept free for the load balancer's listeners."""
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _session: boto3.session.Session | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def client(self, service: str, region: str | None = None) -> Any:
@@ -90,14 +97,17 @@ class Context:
         with self._lock:
             key = (service, region or self.settings.region)
             if key not in self._clients:
-                self._clients[key] = boto3.session.Session("rehearsal", "rehearsal", region_name=key[1]).client(
-                    service,
-                    endpoint_url=self.endpoint,
-                    config=Config(
-                        retries={"total_max_attempts": 1}, max_pool_connections=32, s3={"addressing_style": "path"}
-                    ),
-                )
+                self._clients[key] = self._new_client(*key)
             return self._clients[key]
+
+    def _new_client(self, service: str, region: str) -> Any:
+        # One session for all: each reads botocore's list of endpoints anew, a tenth of a second.
+        self._session = self._session or boto3.session.Session("rehearsal", "rehearsal")
+        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=32, s3={"addressing_style": "path"})
+        client = self._session.client(service, region, endpoint_url=self.endpoint, config=config)
+        if self.aws:
+            client.meta.events.register("before-send", answered_by(self.aws))
+        return client
 
     async def call(self, service: str, operation: str, /, **request: Any) -> dict[str, Any]:
         """One AWS call from inside the loop, made in a thread."""

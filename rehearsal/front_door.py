@@ -61,9 +61,21 @@ class FrontDoor:
 
 
 class Dispatcher(DomainDispatcherApplication):  # type: ignore[misc]
-    """moto's choice of a service by the request's signature; a service that moto lacks is said to be missing."""
+    """moto's choice of a service by the request's signature; a service that moto lacks is said to be missing.
+
+    A choice is kept: moto looks through its own folder and all its patterns for each.
+    """
+
+    def __init__(self, create_app: Callable[[Any], Any]) -> None:
+        super().__init__(create_app)
+        self._chosen: dict[str | None, Any] = {}
 
     def get_backend_for_host(self, host: str | None) -> Any:
+        if host not in self._chosen:
+            self._chosen[host] = self._choose(host)
+        return self._chosen[host]
+
+    def _choose(self, host: str | None) -> Any:
         is_aws = host is not None and host.endswith((".amazonaws.com", ".api.aws"))
         if is_aws and not any(pattern.match(f"http://{host}") for _, pattern in self.backend_url_patterns):
             raise NotImplementedError(f"there is no {host} here")

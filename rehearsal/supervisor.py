@@ -73,7 +73,7 @@ class Supervisor:
         context = Context(self._settings, loop, reserved=self._reserved)
         composition = Composition(context, self._assumed)
         try:
-            context.endpoint = composition.api.start()
+            context.endpoint, context.aws = composition.api.start(), composition.api.door
             for part in composition.parts:
                 await part.start()
                 self._started.append(part)

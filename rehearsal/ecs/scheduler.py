@@ -27,6 +27,7 @@ from rehearsal.ecs.world import NetworkProblem
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
+LOOK_WHEN_STEADY_S = 1.0
 EVENTS_KEPT = 100
 STOPPED_KEPT_S = 3600.0
 CLOSING_S = 5.0
@@ -111,7 +112,8 @@ class Scheduler:
     async def _tend(self, service: Service) -> None:
         if service.status == "INACTIVE":
             return
-        await self._look_at_health(service)
+        if not service.steady or time.monotonic() - service.looked_at >= LOOK_WHEN_STEADY_S:
+            await self._look_at_health(service)
         for revision in service.active():
             await self._balance(service, revision)
         if service.status == "DRAINING" and all(task.over.is_set() for task in service.tasks):
@@ -195,6 +197,7 @@ class Scheduler:
             self.event(service, message)
 
     async def _look_at_health(self, service: Service) -> None:
+        service.looked_at = time.monotonic()
         groups = {slot.target_group for revision in service.active() for slot in revision.slots}
         health = {group: await self.traffic.health(group) for group in groups}
         for task in [one for one in service.tasks if one.live and one.last_status == "RUNNING"]:

@@ -192,6 +192,7 @@ class Service:
     current: Revision | None = None
     primary: Revision | None = None
     steady: bool = False
+    looked_at: float = 0.0
 
     @property
     def cluster(self) -> str:

@@ -32,13 +32,13 @@ def resident_bytes() -> Counter[int]:
 
 def _from_proc() -> Counter[int]:
     page, found = os.sysconf("SC_PAGE_SIZE"), Counter[int]()
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            found[int(fields[2])] += int(fields[21]) * page  # pgrp and rss of proc_pid_stat(5)
+    for process in filter(str.isdigit, os.listdir(PROC)):
+        try:
+            with open(PROC / process / "stat", "rb", buffering=0) as stat:
+                fields = stat.read().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found[int(fields[2])] += int(fields[21]) * page  # pgrp and rss of proc_pid_stat(5)
     return found
 
 
