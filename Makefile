@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Most tests wait for real processes rather than compute, so more workers than cores pay; a file stays on one worker.
 WORKERS := --numprocesses 4 --dist loadfile
 
+# Hundreds of short processes run these sources: their bytecode is kept, also where the caller's environment keeps none.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test stories lint bench clean
 .DEFAULT_GOAL := help
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from rehearsal.context import Context
 
-BATCH_EVERY_S = 0.3
+BATCH_EVERY_S = 1.0
 BATCH_EVENTS = 1000
 LINE_BYTES = 200_000
 

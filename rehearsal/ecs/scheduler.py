@@ -27,7 +27,7 @@ from rehearsal.ecs.world import NetworkProblem
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-LOOK_WHEN_STEADY_S = 1.0
+LOOK_WHEN_ALL_ANSWER_S = 1.0
 EVENTS_KEPT = 100
 STOPPED_KEPT_S = 3600.0
 CLOSING_S = 5.0
@@ -112,7 +112,8 @@ class Scheduler:
     async def _tend(self, service: Service) -> None:
         if service.status == "INACTIVE":
             return
-        if not service.steady or time.monotonic() - service.looked_at >= LOOK_WHEN_STEADY_S:
+        all_answer = all(is_healthy(task) for task in service.tasks if task.live)
+        if not all_answer or time.monotonic() - service.looked_at >= LOOK_WHEN_ALL_ANSWER_S:
             await self._look_at_health(service)
         for revision in service.active():
             await self._balance(service, revision)
