@@ -22,7 +22,9 @@ def main(directory: str, lock: str) -> None:
     print(f"Setting up {directory} from {lock} (once; about two minutes) ...", file=sys.stderr)
     if not Path(directory, "bin", "python").exists():
         create(directory)
-    pip = [str(Path(directory, "bin", "python")), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    # Each module is compiled when it is first imported: of most packages that is the smaller part.
+    pip = [str(Path(directory, "bin", "python")), "-m", "pip", "--disable-pip-version-check"]
+    pip += ["install", "--quiet", "--no-compile"]
     run([*pip, "--require-hashes", "--requirement", lock])
     run([*pip, "--no-deps", "--no-build-isolation", "--editable", "."])
     seconds = time.monotonic() - started

@@ -59,7 +59,7 @@ def install(lock: str, wheels: Path, directory: Path) -> None:
     """Into a directory beside the last one, which takes its name when all is there."""
     unfinished = Path(tempfile.mkdtemp(dir=BUILD))
     (unfinished / "requirements.lock").write_text(lock)
-    options = ("--no-deps", "--require-hashes", "--only-binary", ":all:", "--find-links", wheels)
+    options = ("--no-deps", "--no-compile", "--require-hashes", "--only-binary", ":all:", "--find-links", wheels)
     target = ("--target", unfinished / "packages", "--requirement", unfinished / "requirements.lock")
     installed = subprocess.run([*PIP, "install", *options, *target], capture_output=True, text=True)
     assert 0 == installed.returncode, installed.stderr
