@@ -46,14 +46,14 @@ def commands_page() -> str:
 
 def limits() -> list[str]:
     """What a rehearsal says of itself that it does not show, with its default settings; then what Docker changes."""
-    from rehearsal import ecs
     from rehearsal.balancer import Balancing
     from rehearsal.context import Settings
+    from rehearsal.ecs.part import NOT_REHEARSED
     from rehearsal.limits import ENGINES, sentences
     from rehearsal.metering import Metering
 
     settings = Settings("111122223333", "eu-west-1", Path())
-    of_parts = [*ecs.NOT_REHEARSED, *Balancing.not_rehearsed, *Metering.not_rehearsed]
+    of_parts = [*NOT_REHEARSED, *Balancing.not_rehearsed, *Metering.not_rehearsed]
     in_containers = [f"With `--engine docker` instead: {sentence}" for sentence in ENGINES["docker"]]
     return [*sentences(settings), *of_parts, *in_containers]
 

@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _clear_leftovers(state_dir: Path) -> None:
-    from rehearsal.ecs.engines import leftovers  # moto comes with it: a second that the other commands save
+    from rehearsal.ecs.engines import leftovers
 
     leftovers.clear(state_dir)
 

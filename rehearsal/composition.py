@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from rehearsal import ecs
 from rehearsal.balancer import Balancing
 from rehearsal.cloudformation_front import CloudFormation
 from rehearsal.context import Context
 from rehearsal.ecr_front import Ecr
+from rehearsal.ecs.part import NOT_REHEARSED, Ecs
+from rehearsal.ecs.questions import OpenQuestions
 from rehearsal.front_door import ApiServer
 from rehearsal.limits import sentences
 from rehearsal.metering import Metering
@@ -38,7 +39,7 @@ class Composition:
         self.ecr = Ecr(context)
         self.balancing = Balancing(context)
         self.metering = Metering(context, self.balancing)
-        self.ecs = ecs.Ecs(context, self._questions)
+        self.ecs = Ecs(context, self._questions)
         self.cloudformation = CloudFormation(context)
         # Stopped in reverse: no stack changes any more, then the tasks, then what stands before them.
         self.parts: list[Part] = [S3(context), self.ecr, self.balancing, self.metering, self.ecs, self.cloudformation]
@@ -65,7 +66,7 @@ class Composition:
             "assumed": self._context.assumed,
             "not_rehearsed": [
                 *sentences(settings),
-                *ecs.NOT_REHEARSED,
+                *NOT_REHEARSED,
                 *self.balancing.not_rehearsed,
                 *self.metering.not_rehearsed,
             ],
@@ -74,9 +75,9 @@ class Composition:
         }
 
 
-def _answered(words: Sequence[str]) -> ecs.OpenQuestions:
+def _answered(words: Sequence[str]) -> OpenQuestions:
     try:
-        return ecs.OpenQuestions.parse(list(words))
+        return OpenQuestions.parse(list(words))
     except ValueError as error:
         raise Unusable(f"--assume: {error}.", "name one of these, as NAME=VALUE") from error
 

@@ -13,13 +13,12 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import boto3
-from botocore.config import Config
-
-from rehearsal.in_process import answered_by
 from rehearsal.outage import Outages
+
+if TYPE_CHECKING:
+    import boto3
 
 T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
@@ -101,6 +100,12 @@ class Context:
             return self._clients[key]
 
     def _new_client(self, service: str, region: str) -> Any:
+        # Not at the top: `rehearsal status` and `down` need the settings alone, and are there in a tenth of the time.
+        import boto3
+        from botocore.config import Config
+
+        from rehearsal.in_process import answered_by
+
         # One session for all: each reads botocore's list of endpoints anew, a tenth of a second.
         self._session = self._session or boto3.session.Session("rehearsal", "rehearsal")
         config = Config(retries={"total_max_attempts": 1}, max_pool_connections=32, s3={"addressing_style": "path"})

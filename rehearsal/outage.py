@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from botocore.session import get_session
-
 
 class Outages:
     """Which services are switched off. They go by boto3's names: s3, ecr, ecs, elbv2 ..."""
@@ -30,6 +28,8 @@ class Outages:
         services = given.get("services") if isinstance(given, dict) else None
         if not isinstance(services, list):
             raise ValueError('Send {"services": [...]}; an empty list ends the outage.')
+        from botocore.session import get_session  # a third of a second, which nobody else of the settings' users needs
+
         session = get_session()
         if unknown := [service for service in services if service not in session.get_available_services()]:
             raise ValueError(f"AWS has no service {', '.join(map(str, unknown))}; say s3, ecr, ecs, elbv2 ...")

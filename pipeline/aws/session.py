@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
 
 from pipeline.config import Config
 from pipeline.errors import AwsError, ConfigError
+
+if TYPE_CHECKING:
+    import boto3
 
 REMEDIES = {
     "AccessDenied": "give the role this permission, or use another role; `onnxship doctor` shows who you are",
@@ -75,6 +76,8 @@ class Aws:
 
     def _client(self, service: str, region: str) -> Any:
         if (service, region) not in self._clients:
+            from botocore.config import Config as BotoConfig
+
             # Attempts with full jitter, said here so that a change of botocore's default is no change of ours.
             settings = BotoConfig(
                 retries={"mode": "standard", "total_max_attempts": self._patience.attempts},
@@ -113,6 +116,8 @@ def connect(config: Config) -> Aws:
 
 def connect_unchecked(config: Config) -> Aws:
     """The same clients without asking whose credentials they are; only `doctor` needs that."""
+    import boto3  # a third of a second, which commands that stay on this machine save
+
     session = boto3.Session(region_name=config.environment.region)
     endpoint_url = session.client("sts", region_name=config.environment.region).meta.endpoint_url
     is_aws = endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn"))

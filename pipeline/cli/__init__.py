@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -11,6 +12,14 @@ from pipeline.cli import interruption
 from pipeline.errors import PipelineError
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
+# Which module has which commands, in the order of a release's life.
+MODULES = {
+    "local": ("init", "serve", "manifest"),
+    "rehearse": ("rehearse",),
+    "stages": ("bootstrap", "build", "scan", "publish", "deploy", "rollout", "loadtest", "alarms"),
+    "ship": ("ship", "rollback", "abort"),
+    "look": ("status", "history", "logs", "doctor", "lock", "destroy"),
+}
 
 
 class Commands(click.Group):
@@ -41,7 +50,7 @@ def main() -> None:
     """Run the command; every PipelineError is printed here, with its remedy, and becomes the exit code."""
     try:
         interruption.raise_once()
-        complete(cli)
+        complete(cli, *sys.argv[1:2])
         cli(standalone_mode=False)
     except PipelineError as error:
         click.echo(f"Error: {error}", err=True)
@@ -58,9 +67,8 @@ def main() -> None:
         sys.exit(interruption.EXIT_CODE)
 
 
-def complete(group: click.Group) -> None:
-    """Add every command to `group`; imported only here, so that importing this package stays cheap."""
-    from pipeline.cli import local, look, rehearse, ship, stages
-
-    for commands in (local, rehearse, stages, ship, look):
-        commands.add_to(group)
+def complete(group: click.Group, first_word: str = "") -> None:
+    """Add every command to `group`; where `first_word` is one, only those beside it, which takes half the time."""
+    wanted = [module for module, names in MODULES.items() if first_word in names] or list(MODULES)
+    for module in wanted:
+        importlib.import_module(f"pipeline.cli.{module}").add_to(group)

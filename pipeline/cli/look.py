@@ -19,7 +19,6 @@ from pipeline.deployment.place import lock_place
 from pipeline.errors import ConfigError
 from pipeline.results import Check, Destroyed, StackChange
 from pipeline.stages import destroy as destroy_stage
-from pipeline.stages import doctor as doctor_stage
 from pipeline.stages import history as history_stage
 from pipeline.stages import logs as logs_stage
 from pipeline.stages import status as status_stage
@@ -97,6 +96,8 @@ def doctor(run: Run) -> None:
     \b
     Example: onnxship doctor --env production
     """
+    from pipeline.stages import doctor as doctor_stage  # ONNX comes with it, which no other command here needs
+
     aws = session.connect_unchecked(run.config)
     run.announce(aws)
     checkup = doctor_stage.doctor(run.config, aws)

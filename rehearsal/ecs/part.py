@@ -8,8 +8,7 @@ import contextlib
 import moto.ecs.urls
 
 from rehearsal.context import Context
-from rehearsal.ecs import engines
-from rehearsal.ecs.engines import leftovers
+from rehearsal.ecs.engines import choice, leftovers
 from rehearsal.ecs.front import EcsFront
 from rehearsal.ecs.questions import OpenQuestions
 from rehearsal.ecs.scheduler import Scheduler
@@ -31,7 +30,7 @@ class Ecs:
 
     def __init__(self, context: Context, questions: OpenQuestions | None = None) -> None:
         self._context = context
-        self._engine = engines.make(context)
+        self._engine = choice.make(context)
         self.scheduler = Scheduler(context, questions or OpenQuestions(), self._engine)
         self._loop_task: asyncio.Task[None] | None = None
 

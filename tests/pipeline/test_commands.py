@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli import cli, complete
+from pipeline.cli import MODULES, cli, complete
 
 ROOT = Path(__file__).parents[2]
 complete(cli)
@@ -91,6 +91,18 @@ def test_every_command_in_the_documents_exists(document: str) -> None:
     typed = [line.split("#")[0].strip() for line in text.splitlines() if line.startswith("onnxship ")]
 
     assert [] == [problem for mention in [*mentions(text), *typed] if (problem := unknown(mention))]
+
+
+def test_every_command_is_loaded_by_its_own_name() -> None:
+    """A command alone, without the others of the program, is there with all beside it; an unknown word brings all."""
+    for names in MODULES.values():
+        for name in names:
+            alone = click.Group()
+            complete(alone, name)
+            assert list(names) == list(alone.commands)
+    everything = click.Group()
+    complete(everything, "shp")
+    assert list(cli.commands) == list(everything.commands)
 
 
 def test_a_remedy_with_an_unknown_command_is_found() -> None:

@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 from rehearsal.ecs import processes
-from rehearsal.ecs.engines.docker_api import find_daemon
 from rehearsal.ecs.engines.docker_guardian import forget_images, sweep
 from rehearsal.unusable import Unusable
 
@@ -30,6 +29,8 @@ def clear(state_dir: Path) -> None:
     """End the tasks that a dead rehearsal of this directory left, and remove what was theirs."""
     processes.clear_leftovers(state_dir)
     if (state_dir / NOTE).exists():
+        from rehearsal.ecs.engines.docker_api import find_daemon  # aiohttp comes with it
+
         try:
             daemon, registry = find_daemon(), (state_dir / NOTE).read_text()
             sweep(daemon, f"{DIRECTORY_LABEL}={state_dir}")

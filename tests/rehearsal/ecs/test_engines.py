@@ -13,8 +13,8 @@ import pytest
 
 from rehearsal import limits
 from rehearsal.context import Settings
-from rehearsal.ecs.engines import ENGINES
 from rehearsal.ecs.engines import memory as measured
+from rehearsal.ecs.engines.choice import ENGINES
 
 HOARD = """
 import os, time
