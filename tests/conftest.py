@@ -9,29 +9,31 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Each of its tests has a local AWS of its own, so they need not wait for one another; they fill the gaps at the end.
 SPREAD = "test_open_questions.py"
-# Minutes each: begun last, one worker would be busy with them long after the others.
-LONGEST = (
-    "test_demo_canary.py",
-    "test_demo_linear.py",
-    "test_demo_docker.py",
-    "test_demo.py",
-    "test_switches.py",
-    "test_tutorial.py",
-    "test_demo_rolling.py",
+# Whole demos have users all the while, 30 requests a second: more than two at once, and each takes longer for the
+# others, with more requests. The files of a lane stay on one worker.
+LANES = (
+    ("test_demo_docker.py", "test_demo_canary.py"),
+    ("test_demo.py", "test_demo_linear.py", "test_demo_rolling.py"),
 )
+# Minutes each: begun last, one worker would be busy with them long after the others.
+LONGEST = (*LANES[0], *LANES[1], "test_switches.py", "test_tutorial.py")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """For `--dist loadscope`: a file stays on one worker, except where it is to be spread over all of them."""
+    """For `--dist loadscope`: a file stays on one worker, a lane too, and what is to be spread goes to all of them."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if file.endswith(SPREAD) else file
+        name = file.rpartition("/")[2]
+        if name == SPREAD:
+            return nodeid
+        return next((lane[0] for lane in LANES if name in lane), file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, the one that is spread last."""
-    items.sort(key=lambda item: (item.path.name not in LONGEST, item.path.name == SPREAD))
+    """The longest files first, in their order, the one that is spread last."""
+    place = {name: number for number, name in enumerate(LONGEST)} | {SPREAD: len(LONGEST) + 1}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
