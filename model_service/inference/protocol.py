@@ -143,7 +143,21 @@ def decode_json(body: bytes | memoryview, decoder: msgspec.json.Decoder[T]) -> T
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body:
             raise RequestRefused(400, "the body is empty") from error
-        raise RequestRefused(400, f"the body cannot be used: {error}") from error
+        raise RequestRefused(400, f"the body cannot be used: {_told(error, bytes(body))}") from error
+
+
+def _told(error: Exception, body: bytes) -> str:
+    """The decoder's words, and what commonly leads to them."""
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
+    words = str(error)
+    if words == "Input data was truncated":
+        return "its JSON is truncated"
+    if "invalid character" in words and (b"NaN" in body or b"Infinity" in body):
+        return f"{words}; JSON has no NaN and no Infinity, binary tensors have"
+    if "trailing characters" in words and b"binary_data_size" in body:
+        return f"{words}; tensors behind the JSON need the header Inference-Header-Content-Length, the JSON's length"
+    return words
 
 
 def decode_request(body: bytes) -> InferenceRequest:

@@ -20,6 +20,7 @@ from pipeline import config as configuration
 from pipeline import report
 from pipeline.building.context import USER_CODE
 from pipeline.building.user_code import check_user_code
+from pipeline.cli import interruption
 from pipeline.cli.options import LOOPBACK, Run, config_options, dry_run_option, need, output_option, service_option
 from pipeline.errors import ConfigError, UsageError
 from pipeline.example_request import example_request
@@ -28,6 +29,7 @@ from pipeline.stages import init as init_stage
 from pipeline.stages import publish
 
 PORT = click.IntRange(1, 65535)
+UNTOLD_S = 1.5  # an end that takes longer is explained
 MAX_SHOWN = 1000  # characters of a request that are still copied from a terminal
 
 
@@ -209,7 +211,7 @@ def _how_to_call(run: Run, port: int, example: Path) -> str:
 
 
 def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd: Path) -> None:
-    """Run the server in the foreground; Ctrl-C and SIGTERM reach it as SIGTERM, so that it drains.
+    """Run the server in the foreground; Ctrl-C and SIGTERM reach it as SIGTERM, so that it drains; a second ends it.
 
     Of a SIGKILL nobody can tell it: it holds a pipe whose other end is closed with this process.
     """
@@ -221,11 +223,26 @@ def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd:
         code = process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
-        code = process.wait()
+        code = _wait_for_answers(process)
     finally:
         os.close(ours)
     if code not in (0, -signal.SIGTERM):
         raise ConfigError(f"The server ended with exit code {code}.", "see the last log line above for the cause")
+
+
+def _wait_for_answers(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a server that was told to end. KeyboardInterrupt when a further signal has ended it at once."""
+    for number in interruption.SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: process.kill())
+    try:
+        code = process.wait(UNTOLD_S)
+    except subprocess.TimeoutExpired:
+        click.echo("Waiting for requests that are not answered yet; Ctrl-C again ends it at once.", err=True)
+        code = process.wait()
+    if code == -signal.SIGKILL:
+        raise KeyboardInterrupt
+    return code
 
 
 def _need_free(port: int, admin_port: int) -> None:

@@ -23,6 +23,28 @@ def infer(service: Service, model: str, *inputs: dict[str, Any], **members: Any)
     return reply.json
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"x": [[NaN]], "inputs": []}', "JSON has no NaN and no Infinity, binary tensors have"),
+        (b'{"x": [[-Infinity]], "inputs": []}', "JSON has no NaN and no Infinity, binary tensors have"),
+        (b'{"x": [[1, 2', "its JSON is truncated"),
+        (b'{"x": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "its JSON is nested too deeply"),
+        (
+            b'{"inputs": [], "a": {"binary_data_size": 4}}\0\0\0\0',
+            "need the header Inference-Header-Content-Length, the JSON's length",
+        ),
+    ],
+)
+def test_says_what_commonly_breaks_a_body(digits: Service, path: str, body: bytes, words: str) -> None:
+    """What other programs write though it is not JSON is told in words that help."""
+    reply = digits.post(path, body)
+
+    assert 400 == reply.status
+    assert words in reply.json["error"]
+
+
 def test_answers_health_and_metadata(digits: Service) -> None:
     """Live, ready, server and model metadata answer as the specification (and KServe's client) wants them."""
     assert {"live": True} == digits.get("/v2/health/live").json

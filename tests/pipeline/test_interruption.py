@@ -127,7 +127,9 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 def test_ctrl_c_while_the_command_is_imported_shows_no_traceback(tmp_path: Path) -> None:
     """The heaviest import is interrupted: exit 130 and one word."""
-    (tmp_path / "pydantic.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    (tmp_path / "pydantic.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
 
     ended = subprocess.run(
         [sys.executable, "-m", "pipeline", "status"],

@@ -104,6 +104,24 @@ def test_ends_well_by_ctrl_c(serve: tuple[subprocess.Popen[str], int]) -> None:
     assert (0, None) == ask(port, "GET", "/v2/health/live")
 
 
+def test_a_second_ctrl_c_ends_it_at_once(serve: tuple[subprocess.Popen[str], int]) -> None:
+    """A caller who has sent half a body is waited for, which is said; asked once more, it ends, and its server too."""
+    process, port = serve
+    wait_ready(process, port)
+    with socket.create_connection(("127.0.0.1", port)) as caller:
+        caller.sendall(b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\n{"inp')
+        until(lambda: ask(port, "GET", "/v2/health/live")[0] == 200, "it does not answer others meanwhile")
+
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "Ctrl-C again" in line)
+        process.send_signal(signal.SIGINT)
+
+        assert 130 == process.wait(DEADLINE_S)
+    assert "Waiting for requests that are not answered yet; Ctrl-C again ends it at once.\n" == said
+    until(lambda: ask(port, "GET", "/v2/health/live")[0] == 0, "the server outlived its command")
+
+
 @pytest.fixture
 def of_images(project: Path) -> None:
     """The project's four features are an image of 2 x 2 greys; its classes have names."""
