@@ -20,7 +20,8 @@ demo: $(VENV)/demo.ready  ## tell the whole story on this machine: ship, refuse 
 test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under 10 minutes
 	$(BIN)/python -m pytest -m "not long" $(WORKERS)
 
-stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
+# Of these most compute all the while: a fourth worker makes each take longer.
+stories: $(VENV)/dev.ready  ## every end-to-end story, about half an hour
 	$(BIN)/python -m pytest -m "story or long" --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations 25
 
 bench: $(VENV)/bench.ready  ## measure the model server against ONNX Runtime itself and other servers, about 20 minutes

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rehearsal import processes, state
 from rehearsal.context import Settings
+from rehearsal.ecs.engines import leftovers
 from rehearsal.limits import ENGINES as LIMITS
 from rehearsal.supervisor import ending_signals, run
 from rehearsal.unusable import UNWRITABLE, Unusable, unwritable
@@ -72,7 +73,7 @@ def _end(state_dir: Path) -> bool:
         else:
             time.sleep(0.05)  # another `down` clears, or the holder is about to say who it is
     with lock:
-        _clear_leftovers(state_dir)
+        leftovers.clear(state_dir)
         state.forget(state_dir)
     return ended
 
@@ -107,12 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (begin, end, look):
         command.add_argument("--state-dir", type=Path, required=True, help="where it keeps its files")
     return parser
-
-
-def _clear_leftovers(state_dir: Path) -> None:
-    from rehearsal.ecs.engines import leftovers
-
-    leftovers.clear(state_dir)
 
 
 def _fail(what: str, remedy: str, code: int = USAGE) -> int:

@@ -28,7 +28,7 @@ class Outages:
         services = given.get("services") if isinstance(given, dict) else None
         if not isinstance(services, list):
             raise ValueError('Send {"services": [...]}; an empty list ends the outage.')
-        from botocore.session import get_session  # a third of a second, which nobody else of the settings' users needs
+        from botocore.session import get_session  # a third of a second, which `rehearsal status` and `down` save
 
         session = get_session()
         if unknown := [service for service in services if service not in session.get_available_services()]:

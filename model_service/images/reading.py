@@ -58,11 +58,7 @@ def read_images(body: bytes, content_type: str, wanted: ImageInput | None, limit
     """The images in `body`, decoded and preprocessed. Raises RequestRefused: 400, 413, or 415 where none are taken."""
     media_type = _media_type(content_type)
     if wanted is None:
-        raise RequestRefused(
-            415,
-            f"this model takes JSON, not {media_type}: its manifest declares no preprocessing"
-            " (services.<name>.model.predict.preprocessing in onnxship.yaml)",
-        )
+        raise RequestRefused(415, f"this model takes JSON, not {media_type}: its manifest declares no preprocessing")
     form = read_form(body, content_type, max_files=limits.max_images) if media_type == FORM else None
     if form is None and media_type not in MEDIA_TYPES:
         raise RequestRefused(415, f"{media_type} is not taken; send one of {', '.join(MEDIA_TYPES)}, or {FORM}")

@@ -19,6 +19,7 @@ Members that are not listed are ignored: clients send `model_name` and others of
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -153,7 +154,8 @@ def _told(error: Exception, body: bytes) -> str:
     words = str(error)
     if words == "Input data was truncated":
         return "its JSON is truncated"
-    if "invalid character" in words and (b"NaN" in body or b"Infinity" in body):
+    place = re.search(r"invalid character \(byte (\d+)\)", words)
+    if place and body.startswith((b"NaN", b"Infinity"), int(place[1])):
         return f"{words}; JSON has no NaN and no Infinity, binary tensors have"
     if "trailing characters" in words and b"binary_data_size" in body:
         return f"{words}; tensors behind the JSON need the header Inference-Header-Content-Length, the JSON's length"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -29,7 +30,7 @@ from pipeline.stages import init as init_stage
 from pipeline.stages import publish
 
 PORT = click.IntRange(1, 65535)
-UNTOLD_S = 1.5  # an end that takes longer is explained
+EXPLAINED_AFTER_S = 1.5  # an end that takes longer says what it waits for
 MAX_SHOWN = 1000  # characters of a request that are still copied from a terminal
 
 
@@ -93,7 +94,8 @@ def init(
 def serve(config_path: Path, env: str | None, service: str | None, port: int, admin_port: int) -> None:
     """Serve the model on this machine with the server that runs on ECS; no AWS, no rehearsal.
 
-    The model and the server's settings stand in onnxship.yaml, which `onnxship init` writes. Ctrl-C ends it.
+    The model and the server's settings stand in onnxship.yaml, which `onnxship init` writes. Ctrl-C ends it once
+    all requests are answered, a second one at once.
 
     \b
     Example: onnxship serve --port 8080
@@ -231,18 +233,17 @@ def _run_until_interrupted(command: list[str], environment: dict[str, str], cwd:
 
 
 def _wait_for_answers(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a server that was told to end. KeyboardInterrupt when a further signal has ended it at once."""
-    for number in interruption.SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: process.kill())
+    """The exit code of a server that was told to end; a further signal ends it at once and is raised."""
+    interruption.raise_once()
     try:
-        code = process.wait(UNTOLD_S)
-    except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(EXPLAINED_AFTER_S)
         click.echo("Waiting for requests that are not answered yet; Ctrl-C again ends it at once.", err=True)
-        code = process.wait()
-    if code == -signal.SIGKILL:
-        raise KeyboardInterrupt
-    return code
+        return process.wait()
+    except KeyboardInterrupt:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _need_free(port: int, admin_port: int) -> None:
