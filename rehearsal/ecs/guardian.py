@@ -30,19 +30,27 @@ def identity(pid: int) -> str:
 def start(argv: list[str], pid_file: str) -> int:
     """Run the program in a session of its own.
 
-    It begins only once the pid file names it: a guardian that is killed before that leaves no program behind.
+    It begins only once the pid file names it: a guardian that is killed before that leaves no program behind. The
+    session is there before this returns: a signal for a group that is not there yet would be lost.
     """
     held, release = os.pipe()
+    standing, stands = os.pipe()
     pid = os.fork()
     if pid:
         os.close(held)
+        os.close(stands)
+        os.read(standing, 1)
+        os.close(standing)
         record(pid_file, pid)
         os.write(release, b"1")
         os.close(release)
         return pid
     os.close(release)
-    os.setsid()
+    os.close(standing)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would hand that on
+    os.setsid()
+    os.write(stands, b"1")
+    os.close(stands)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if os.read(held, 1):
         run(argv)

@@ -117,6 +117,20 @@ def test_no_process_outlives_a_rehearsal_that_is_killed(tmp_path, code):
     assert gone(guardian)
 
 
+def test_a_container_that_is_stopped_as_it_starts_hears_it(tmp_path):
+    """SIGTERM that comes while a busy machine has not given the new process its session yet is not lost."""
+    slow = "import os, time; has = os.setsid; os.setsid = lambda: (time.sleep(0.5), has())"
+    started = (
+        f"{slow}; from rehearsal.ecs.guardian import main; code = main(); os._exit(code if code >= 0 else 128 - code)"
+    )
+    words = ["-c", started, str(tmp_path / "model.pid"), "3", "/bin/sleep", "5"]
+    with subprocess.Popen([sys.executable, *words], cwd=ROOT, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"T")
+        process.stdin.flush()
+        assert process.wait(20) == 143
+
+
 def test_a_container_whose_guardian_is_killed_ends_too(tmp_path):
     """Losing the guardian is noticed by the rehearsal, which ends the container itself."""
     processes = []
