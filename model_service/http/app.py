@@ -40,7 +40,7 @@ def create_app(serving: Serving, log: AccessLog) -> ASGIApp:
     _add_inference(app, serving)
     add_stream(app, serving)
     add_docs_page(app)
-    add_error_answers(app)
+    add_error_answers(app, where_to_look="; GET /docs shows all that there are")
     app.openapi = lambda: describe(serving)  # type: ignore[method-assign]
     guarded = RequireKey(app, serving.api_keys, "infer") if serving.api_keys else app
     return LogRequests(guarded, serving, log)

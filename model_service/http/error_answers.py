@@ -14,8 +14,8 @@ from model_service.access_log import CLIENT_CLOSED_REQUEST, REQUEST_ID_KEY
 from model_service.errors import RequestRefused, as_refused
 
 
-def add_error_answers(app: FastAPI) -> None:
-    """Answer all that can go wrong in `app` in this form."""
+def add_error_answers(app: FastAPI, where_to_look: str = "") -> None:
+    """Answer all that can go wrong in `app` in this form. A path that there is not is answered with `where_to_look`."""
 
     @app.exception_handler(RequestRefused)
     async def refused(request: Request, error: RequestRefused) -> Response:
@@ -25,7 +25,7 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
-        words = {404: f"no such path: {request.url.path}", 405: f"{request.method} is not allowed here"}
+        words = {404: f"no such path: {request.url.path}{where_to_look}", 405: f"{request.method} is not allowed here"}
         return _error(error.status_code, words.get(error.status_code, str(error.detail)), error.headers)
 
     @app.exception_handler(ClientDisconnect)

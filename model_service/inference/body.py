@@ -36,7 +36,11 @@ class Body(msgspec.Struct, frozen=True, gc=False):
         if window_bits is None:
             name = self.encoding.decode("latin-1")
             raise RequestRefused(415, f"Content-Encoding `{name}` is not supported; send {ACCEPTED}, or none")
-        return _decompress(self.data, window_bits, self.max_bytes)
+        try:
+            return _decompress(self.data, window_bits, self.max_bytes)
+        except zlib.error as error:
+            words = f"the body is no intact {self.encoding.decode()}, which its Content-Encoding says it is"
+            raise RequestRefused(400, words) from error
 
 
 class CompressedAnswer:
@@ -77,10 +81,7 @@ def chosen_encoding(accept_encoding: bytes) -> bytes | None:
 
 def _decompress(data: bytes, window_bits: int, max_bytes: int) -> bytes:
     decompressor = zlib.decompressobj(window_bits)
-    try:
-        content = decompressor.decompress(data, max_bytes)
-    except zlib.error as error:
-        raise RequestRefused(400, f"the body cannot be decompressed: {error}") from error
+    content = decompressor.decompress(data, max_bytes)
     if decompressor.unconsumed_tail or (not decompressor.eof and len(content) == max_bytes):
         raise RequestRefused(413, f"the body is larger than {max_bytes} bytes when it is decompressed")
     if not decompressor.eof:

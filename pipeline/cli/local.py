@@ -94,8 +94,8 @@ def init(
 def serve(config_path: Path, env: str | None, service: str | None, port: int, admin_port: int) -> None:
     """Serve the model on this machine with the server that runs on ECS; no AWS, no rehearsal.
 
-    The model and the server's settings stand in onnxship.yaml, which `onnxship init` writes. Ctrl-C ends it once
-    all requests are answered, a second one at once.
+    It listens on 127.0.0.1 alone, where other machines do not reach it. The model and the server's settings stand in
+    onnxship.yaml, which `onnxship init` writes. Ctrl-C ends it once all requests are answered, a second one at once.
 
     \b
     Example: onnxship serve --port 8080

@@ -26,7 +26,8 @@ from pipeline.cli.holding import agree_with_ecs, held, is_deployed
 from pipeline.cli.options import Run
 from pipeline.cli.sameness import fingerprint, refuse_another
 from pipeline.deployment.follower import Gate
-from pipeline.deployment.place import ledger_of
+from pipeline.deployment.place import find_place, ledger_of
+from pipeline.deployment.stopping import wait_for_clean_up
 from pipeline.deployment.strategy import note_on
 from pipeline.errors import AwsError, PipelineError, UsageError
 from pipeline.results import (
@@ -181,7 +182,7 @@ class Release:
         )
         deployed = deploy_stage.deploy_service(**self._common(), task_definition_arn=definition.arn, follow=update.step)
         self.draft.note("service", asdict(deployed))
-        agree_with_ecs(self.run, self.ledger, self.id)  # a killed run's bake may have ended since this one began
+        self._outlast_a_killed_run()
         return rollout_stage.rollout(
             self.run.config,
             self.run.aws,
@@ -196,6 +197,14 @@ class Release:
             on_gate=self._note_gate,
             on_alarms=self._note_alarms,
         )
+
+    def _outlast_a_killed_run(self) -> None:
+        """Its bake may have ended since this one began, or be about to; then its release is live, and recorded so."""
+        run, place = self.run, find_place(self.run.config, self.run.aws, self.run.service)
+        wait_for_clean_up(
+            run.aws, run.clock, place, interval_s=run.config.poll_interval_s, on_progress=run.progress
+        )  # fmt: skip
+        agree_with_ecs(run, self.ledger, self.id)
 
     def _create_service(self, definition: TaskDefinition) -> RolledOut:
         """The first release: CloudFormation creates the service, and its deployment is gated meanwhile."""

@@ -1,4 +1,4 @@
-"""Stops what runs: production back on the release before, by one call to ECS, whoever began the deployment."""
+"""Stops what runs, whoever began it: production back on the release before, by one call to ECS; or waits for it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipeline.errors import AwsError, StateUnknown
 from pipeline.waiting import Clock, wait_until
 
 STOP_TIMEOUT_S = 1800
+CLEAN_UP = "CLEAN_UP"
 
 
 def stop_running(
@@ -45,6 +46,28 @@ def running_deployment(aws: Aws, place: Place) -> Deployment | None:
         if deployment is not None and not deployment.has_ended:
             return deployment
     return None
+
+
+def wait_for_clean_up(
+    aws: Aws, clock: Clock, place: Place, *, interval_s: float, on_progress: Callable[[str], None] = ignore
+) -> None:
+    """Wait for the end of a deployment that only takes old tasks away: where production is, is decided already.
+
+    Raises StateUnknown when it goes on for longer than STOP_TIMEOUT_S.
+    """
+    deployment = running_deployment(aws, place)
+    if deployment is None or deployment.stage != CLEAN_UP:
+        return
+    arn = deployment.arn
+    on_progress(f"waiting for deployment {arn}, which only takes old tasks away ({deployment.status}, {CLEAN_UP})")
+    wait_until(
+        lambda: True if (seen := describe_deployment(aws, arn)) is None or seen.has_ended else None,
+        clock=clock, timeout_s=STOP_TIMEOUT_S, interval_s=interval_s,
+        on_timeout=lambda: StateUnknown(
+            f"Deployment {arn} still takes old tasks away after {STOP_TIMEOUT_S} s.",
+            f"see `onnxship status {place.options}`",
+        ),
+    )  # fmt: skip
 
 
 def _stop_one(

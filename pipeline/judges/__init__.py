@@ -5,7 +5,7 @@ from pipeline.judges.latency import Arm, Compared, judge_against_live, judge_bes
 from pipeline.judges.load import judge_load
 from pipeline.judges.parity import judge_parity
 from pipeline.judges.predictions import judge_predictions
-from pipeline.judges.quality import judge_quality
+from pipeline.judges.quality import judge_quality, labels_as_text
 
 __all__ = [
     "Arm",
@@ -18,5 +18,6 @@ __all__ = [
     "judge_parity",
     "judge_predictions",
     "judge_quality",
+    "labels_as_text",
     "words_on_shared_failures",
 ]

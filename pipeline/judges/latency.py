@@ -2,7 +2,8 @@
 
 Median, p95 and p99 are compared as ratios, new over live. How far chance alone may move a ratio is found by bootstrap:
 each side is drawn again from its own answers, thousands of times; the middle 98 % of the ratios are the noise band.
-Only when the whole band is above the limit is the release slower.
+Moments that were slow for both sides move both the same way, and the band is as much narrower. Only when the whole band
+is above the limit is the release slower.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MIN_ANSWERS_FOR_P99 = 100  # below, the p99 is the single slowest answer
 MIN_DIFFERENCE_MS = 1.0
 BAND = (0.01, 0.99)
 DRAWS = 4000
+MAX_SHARED = 0.999  # of a whole 1 there is no Fisher's z
 RESOLUTION_MS = 0.001
 OFF = "set services.<name>.gate.against_live: null to judge by the thresholds alone"
 
@@ -188,7 +190,8 @@ def _ratios(new: Array, live: Array) -> list[Ratio]:
     for name, percent in PERCENTILES.items():
         if percent == 99 and not has_p99:
             continue
-        low, high = np.quantile(_redrawn(new, percent, random) / _redrawn(live, percent, random), BAND)
+        drawn = _redrawn(new, percent, random), _redrawn(live, percent, random)
+        low, high = np.quantile(np.divide(*_drawn_together(*drawn, _shared(new, live, percent), random)), BAND)
         found.append(Ratio(name, _percentile(new, percent), _percentile(live, percent), float(low), float(high)))
     return found
 
@@ -213,9 +216,38 @@ def _burst(slow: Array) -> float:
     The variance of a percentile grows by this factor (the method of batch means).
     """
     size = math.isqrt(len(slow))
-    shares = slow[: len(slow) // size * size].reshape(-1, size).mean(axis=1)
+    shares = _shares(slow, size)
     chance = float(slow.mean() * (1 - slow.mean())) / size
     return max(1.0, float(shares.var(ddof=1)) / chance) if chance else 1.0
+
+
+def _shared(new: Array, live: Array, percent: int) -> float:
+    """How far the sides' slow moments are the same ones, 0 to 1: the correlation of their shares of slow answers.
+
+    From so few batches it is uncertain; two standard errors less are believed (Fisher's z).
+    """
+    fewer = min(len(new), len(live))
+    batches = fewer // math.isqrt(fewer)
+    sides = [_shares(times >= _percentile(times, percent), len(times) // batches)[:batches] for times in (new, live)]
+    if not all(shares.std() for shares in sides):
+        return 0.0
+    measured = min(float(np.corrcoef(sides)[0, 1]), MAX_SHARED)
+    return max(0.0, math.tanh(math.atanh(measured) - 2 / math.sqrt(batches - 3)))
+
+
+def _shares(slow: Array, size: int) -> Array:
+    """The share of slow answers in each batch of `size`, in the order of time."""
+    shares: Array = slow[: len(slow) // size * size].reshape(-1, size).mean(axis=1)
+    return shares
+
+
+def _drawn_together(new: Array, live: Array, shared: float, random: np.random.Generator) -> tuple[Array, Array]:
+    """The same draws, paired so that what is high for one side is high for the other as far as `shared` says."""
+    if not shared:
+        return new, live
+    first, second = random.standard_normal((2, len(new)))
+    ranks = np.array([first, shared * first + math.sqrt(1 - shared**2) * second]).argsort(axis=1).argsort(axis=1)
+    return np.sort(new)[ranks[0]], np.sort(live)[ranks[1]]
 
 
 def _percentile(times: Array, percent: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -85,8 +86,14 @@ def init(
         quality=quality,
         inputs=signature.inputs,
         outputs=signature.outputs,
-        next_commands=NEXT_WITH_DATA if data else NEXT_UNSHIPPABLE if problem else NEXT_WITHOUT_DATA,
+        next_commands=_into(directory)
+        + (NEXT_WITH_DATA if data else NEXT_UNSHIPPABLE if problem else NEXT_WITHOUT_DATA),
     )
+
+
+def _into(directory: Path) -> tuple[str, ...]:
+    """The other commands look for onnxship.yaml where they are called."""
+    return () if directory.resolve() == Path.cwd() else (f"cd {shlex.quote(str(directory))}",)
 
 
 def _write(

@@ -20,7 +20,7 @@ from pipeline.aws.session import Aws
 from pipeline.config import Config, Model, Predict
 from pipeline.errors import ConfigError, GateRefused
 from pipeline.golden_inputs import Array, GoldenInputs, load_golden
-from pipeline.judges import judge_quality
+from pipeline.judges import judge_quality, labels_as_text
 from pipeline.model_images import check_preprocessing
 from pipeline.model_labels import LABELS_NAME
 from pipeline.model_manifest import ManifestFile
@@ -270,12 +270,21 @@ def _measured(
 
 def _refuse_other_labels(model: Model, predictions: Array, expected: Array) -> None:
     """Names held against numbers would never agree, and the model would look useless."""
-    if predictions.dtype.kind in "iub" and expected.dtype.kind == "U" and not np.char.isdigit(expected).all():
+    said, known = set(labels_as_text(predictions)), set(labels_as_text(expected))
+    if said.isdisjoint(known) and _are_numbers(said) != _are_numbers(known):
+        held, answered = ("numbers", "names") if _are_numbers(known) else ("names", "numbers")
         raise ConfigError(
-            f"{model.golden}: `expected` holds names such as `{expected[0]}`, but {model.path} answers with numbers "
-            f"such as {predictions[0]}.",
-            "save the labels as the model numbers them",
+            f"{model.golden}: `expected` holds {held} such as `{expected[0]}`, but {model.path} answers with "
+            f"{answered} such as `{predictions.reshape(-1)[0]}`.",
+            "save the labels as the model says them",
         )
+
+
+def _are_numbers(labels: set[str]) -> bool:
+    try:
+        return bool([float(label) for label in labels])
+    except ValueError:
+        return False
 
 
 def _predicted_labels(

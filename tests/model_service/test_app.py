@@ -33,6 +33,7 @@ ROW = [0.0] * 64
     [
         ("GET", "/", None, {}, 404, "no such path: /"),
         ("GET", "/v2/health/live/", None, {}, 404, "no such path"),
+        ("POST", "/predict/", b"{}", {}, 404, "no such path: /predict/; GET /docs shows all that there are"),
         ("GET", "/metrics", None, {}, 404, "metrics are on ADMIN_PORT"),
         ("GET", "/predict", None, {}, 405, "GET is not allowed here"),
         ("DELETE", "/v2/models/digits", None, {}, 405, "DELETE is not allowed here"),
@@ -40,6 +41,7 @@ ROW = [0.0] * 64
         ("POST", "/v2/models/digits/infer", b"x" * 200_001, {}, 413, "the body is larger than 200000 bytes"),
         ("POST", "/predict", b"x", {"Content-Encoding": "br"}, 415, "Content-Encoding `br` is not supported"),
         ("POST", "/predict", b"x", {"Content-Encoding": "gzip"}, 400, "the compressed body is cut off"),
+        ("POST", "/predict", b"{}" * 20, {"Content-Encoding": "gzip"}, 400, "the body is no intact gzip"),
     ],
 )
 def test_errors_are_json(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.aws.lock import LockPlace, acquire, read_lock
+from pipeline.deployment.place import find_place
+from pipeline.deployment.stopping import wait_for_clean_up
 from pipeline.errors import AwsError, Locked
 from pipeline.results import Outcome
 from pipeline.stages.abort import abort, plan_abort
@@ -147,6 +149,34 @@ def test_a_service_that_is_being_created_is_removed(config, aws, bucket, clock):
     assert Outcome.REFUSED is ledger_of(beginning).record("v3").outcome
     assert "DELETE_COMPLETE" == beginning.stack_status
     assert not read_lock(beginning, LockPlace(bucket, *PLACE)).held
+
+
+def test_what_only_takes_old_tasks_away_is_waited_for(config, account):  # noqa: F811
+    """There is nothing left in it that could be stopped, and the next release may follow it."""
+    begin(account, 8, **RELEASE)
+    account.stays_at = "nowhere"
+    lines: list[str] = []
+
+    wait_for_clean_up(
+        account, account.clock, find_place(config, account, "tiny"), interval_s=1, on_progress=lines.append
+    )
+
+    assert [True] == [line.endswith("only takes old tasks away (IN_PROGRESS, CLEAN_UP)") for line in lines]
+    assert "SUCCESSFUL" == account.deployments[-1].status
+
+
+@pytest.mark.parametrize("stage_at", [2, 7, 8], ids=["starts", "shifted", "bakes"])
+def test_what_can_still_go_back_is_not_waited_for(config, account, stage_at):  # noqa: F811
+    """Its user decides: wait, or `abort`."""
+    begin(account, stage_at, **RELEASE)
+    lines: list[str] = []
+
+    wait_for_clean_up(
+        account, account.clock, find_place(config, account, "tiny"), interval_s=1, on_progress=lines.append
+    )
+
+    assert [] == lines
+    assert "IN_PROGRESS" == account.deployments[-1].status
 
 
 def _plain(result) -> tuple[str, str, str]:

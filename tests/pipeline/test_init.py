@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import config
 from pipeline.errors import ConfigError, UsageError
-from pipeline.results import Quality, Signature, TensorSpec
+from pipeline.results import Initialised, Quality, Signature, TensorSpec
 from pipeline.stages.init import init, read_labelled
 
 ONE_INPUT = Signature((TensorSpec("X", "FP32", (-1, 2)),), (TensorSpec("label", "INT64", (-1,)),), 10, 22)
@@ -20,11 +20,11 @@ def csv(path: Path, header: str, row: str, rows: int = 40) -> Path:
     return path
 
 
-def written(directory: Path, signature: Signature, **options: Any) -> None:
+def written(directory: Path, signature: Signature, **options: Any) -> Initialised:
     """What `init` writes for a model that nobody measured, unless `measure` is given."""
     model, measure = options.pop("model", Path("m.onnx")), options.pop("measure", lambda _: None)
     where = {"directory": directory, "name": "tiny", "account": "111122223333", "region": "eu-west-1"}
-    init(model, signature, measure, **({"data": None} | where | options))
+    return init(model, signature, measure, **({"data": None} | where | options))
 
 
 def test_a_csv_gives_features_in_order_and_the_last_column_as_label(tmp_path: Path) -> None:
@@ -161,6 +161,17 @@ def test_what_publish_would_refuse_leaves_nothing_behind(tmp_path: Path) -> None
         written(tmp_path / "new", ONE_INPUT, data=csv(tmp_path / "d.csv", "f1,f2,kind", "1,2,3"), measure=refuse)
 
     assert not (tmp_path / "new").exists()
+
+
+def test_what_to_type_next_begins_where_the_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other commands look for onnxship.yaml in the directory that they are called in."""
+    monkeypatch.chdir(tmp_path)
+
+    there = written(Path("my model"), ONE_INPUT).next_commands
+    here = written(tmp_path, ONE_INPUT).next_commands
+
+    assert ("cd 'my model'", *here) == there
+    assert "onnxship serve" == here[0]
 
 
 def test_the_floor_is_what_the_model_reaches_less_a_little(tmp_path: Path) -> None:

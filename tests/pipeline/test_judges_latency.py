@@ -52,6 +52,14 @@ def bursts(random: np.random.Generator, count: int) -> Times:
 SERVERS = [lognormal, with_outliers, with_many_outliers, two_kinds, half_and_half, wide, bursts]
 
 
+def in_the_same_moments(random: np.random.Generator, count: int) -> tuple[Times, Times]:
+    """One machine under both sides, taken away for a while, again and again: what they answer then takes 3 to 6 times
+    as long."""
+    busy = np.convolve(random.random(count) < 0.03, np.ones(12), "same") > 0
+    factors = np.where(busy, random.uniform(3, 6, count), 1.0)
+    return lognormal(random, count) * factors, lognormal(random, count) * factors
+
+
 def refusals(new: Server, live: Server, count: int = PAIRS) -> int:
     """Of 200 releases with their own chance, how many are refused at a ratio of 1.5."""
     verdicts = [
@@ -81,6 +89,30 @@ def test_twice_as_slow_is_refused(server):
 def test_a_release_whose_times_spread_widely_needs_more_pairs(server):
     """What 300 pairs cannot tell from chance often enough, 1000 can."""
     assert refusals(lambda random, count: 2 * server(random, count), server, 1000) >= 195
+
+
+def refusals_in_the_same_moments(more_ms: float, count: int) -> int:
+    """Of 200 releases that take so much longer, how many are refused where both sides are slowed together."""
+    sides = [in_the_same_moments(np.random.default_rng(seed), count) for seed in SEEDS]
+    verdicts = [judge_against_live(new + more_ms, live, max_ratio=1.5).verdict for new, live in sides]
+    return verdicts.count(Verdict.FAIL)
+
+
+@pytest.mark.parametrize(("count", "caught"), [(90, 190), (150, 200)])
+def test_what_slows_both_at_the_same_moments_hides_no_slow_release(count, caught):
+    """Such moments move both sides' percentiles, and chance moves their ratio the less: 20 ms more are found with half
+    of the default's pairs, and a release that takes no longer is not refused."""
+    assert refusals_in_the_same_moments(20, count) >= caught
+    assert refusals_in_the_same_moments(0, count) == 0
+
+
+def test_sides_of_unequal_length_are_compared_by_their_moments():
+    """What failed on one side has no time; its other answers still stand beside those of the same moments."""
+    new, live = in_the_same_moments(np.random.default_rng(0), 600)
+    failed = np.arange(600) % 7 == 0
+
+    assert judge_against_live(2 * new[~failed], live, max_ratio=1.5).verdict is Verdict.FAIL
+    assert judge_against_live(new[~failed], live, max_ratio=1.5).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(("count", "caught"), [(PAIRS, 180), (600, 198)])

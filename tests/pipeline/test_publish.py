@@ -107,6 +107,54 @@ def test_a_model_that_learned_nothing_is_refused(config: Config, aws: Aws, clock
     assert "Versions" not in aws.call("s3", "list_object_versions", Bucket="demo-test-artifacts")
 
 
+def naming(names: list[str]) -> onnx.ModelProto:
+    """The tiny classifier with its label as one of three names."""
+    model = tiny_onnx()
+    graph = model.graph
+    graph.initializer.append(onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [3], names))
+    graph.node[-1].output[0] = "index"
+    graph.node.append(onnx.helper.make_node("Gather", ["names", "index"], ["label"]))
+    graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "expected", "said"),
+    [
+        (tiny_onnx(), ["cat", "dog"] * 20, "`expected` holds names such as `cat`, but model.onnx answers with numbers"),
+        (naming(["cat", "dog", "cow"]), [0, 1] * 20, "`expected` holds numbers such as `0`, but model.onnx answers wi"),
+    ],
+    ids=["names for numbers", "numbers for names"],
+)
+def test_labels_of_another_kind_than_the_models_are_a_mistake(
+    config: Config, aws: Aws, clock: FakeClock, model: onnx.ModelProto, expected: list[str | int], said: str
+) -> None:
+    """They would never agree, and a good model would be refused for an accuracy of 0."""
+    onnx.save(model, config.file("model.onnx"))
+    np.savez(config.file("golden.npz"), X=golden_rows()["X"], expected=expected)
+
+    with pytest.raises(ConfigError, match=said):
+        publish(config, aws, clock, service=SERVICE)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [(tiny_onnx(), np.array(["0", "1", "2"])), (naming(["7", "8", "9"]), np.array([7, 8, 9]))],
+    ids=["digits as text", "numbers for digits"],
+)
+def test_the_same_label_written_as_number_or_text_is_the_same(
+    config: Config, aws: Aws, clock: FakeClock, model: onnx.ModelProto, expected: np.ndarray
+) -> None:
+    """A label 7 agrees with a label "7"."""
+    rows = golden_rows()
+    onnx.save(model, config.file("model.onnx"))
+    np.savez(config.file("golden.npz"), X=rows["X"], expected=expected[rows["expected"]])
+
+    published = publish(config, aws, clock, service=SERVICE)
+
+    assert Quality("accuracy", 1.0, 0.9, 40) == published.quality
+
+
 def test_a_model_worse_than_the_live_one_is_refused(configure: Configure, aws: Aws, clock: FakeClock) -> None:
     """Above its floor but too far below what is live: refused."""
     config = configure(model__quality={"at_least": 0.5, "not_worse_than_live_by": 0.01})
