@@ -10,6 +10,7 @@ import sys
 
 from model_service.access_log import start_logging
 from model_service.errors import StartRefused
+from model_service.runtime.memory import share_arenas
 from model_service.settings import read_settings, similar_variables
 
 logger = logging.getLogger("model_service")
@@ -26,6 +27,7 @@ def main() -> int:
     start_logging(settings.release_id, settings.log_level)
     for words in similar_variables(os.environ):
         logger.warning("%s", words)
+    share_arenas()
     import uvloop  # these after the settings: a wrong setting is told at once
 
     from model_service.lifecycle import run

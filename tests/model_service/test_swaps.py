@@ -90,7 +90,7 @@ def memory_bytes(service: Service) -> float:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_hundred_swaps_fail_nobody(launch: Launch, tmp_path: Path) -> None:
-    """100 swaps under load: 0 failed requests, each version answers, memory within 10 % of what it was."""
+    """100 swaps under load: 0 failed requests, each version answers, memory within 10 % of what the first swaps took."""
     put(tmp_path, 1)
     environment = {"MODEL_REPOSITORY_URI": tmp_path.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "swapped"}
     service = launch("", **environment, ACCESS_LOG="errors").wait_ready()
@@ -101,8 +101,8 @@ def test_a_hundred_swaps_fail_nobody(launch: Launch, tmp_path: Path) -> None:
             reply = send(service.ports["admin_port"], "POST", "/v2/repository/models/swapped/load", b"{}")
             assert 200 == reply.status, reply.body
             service.wait_until(lambda number=number: round(callers.latest) == number, f"at {number}")
-            if number == WARM_SWAPS:
-                before = memory_bytes(service)
+            if number <= WARM_SWAPS:
+                before = max(before, memory_bytes(service))
     assert [] == callers.failed
     assert callers.answered > SWAPS
     # The last versions may still be on their way out.
