@@ -1,4 +1,4 @@
-"""How much memory this container may use: the limit of its control group, or else the machine's; and how to keep it low."""
+"""How much memory there is for this container, by its control group or else the machine; and how to use little of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
-# All threads but the main one share an arena of glibc's. Each would have one of its own, which keeps what a run or a load
-# took; with two, idle memory is the same after a hundred swaps, and no throughput is lost (benchmarks: within 1 %).
+# All threads but the main one share an arena of glibc's. Each would have one of its own, which keeps what a run or a
+# load took; with two, idle memory is the same after a hundred swaps, and no throughput is lost (within 1 %).
 ARENAS = 2
 M_ARENA_MAX = -8  # https://man7.org/linux/man-pages/man3/mallopt.3.html
 FILES = ("memory.max", "memory/memory.limit_in_bytes")  # of version 2 and version 1

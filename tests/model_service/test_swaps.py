@@ -90,7 +90,7 @@ def memory_bytes(service: Service) -> float:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_hundred_swaps_fail_nobody(launch: Launch, tmp_path: Path) -> None:
-    """100 swaps under load: 0 failed requests, each version answers, memory within 10 % of what the first swaps took."""
+    """100 swaps under load: 0 failed requests, each version answers, memory within 10 % of what the first took."""
     put(tmp_path, 1)
     environment = {"MODEL_REPOSITORY_URI": tmp_path.as_uri(), "MODEL_CONTROL": "explicit", "LOAD_MODELS": "swapped"}
     service = launch("", **environment, ACCESS_LOG="errors").wait_ready()
