@@ -1,4 +1,4 @@
-"""How much memory there is for this container, by its control group or else the machine; and how to use little of it."""
+"""How much memory this container may use, by its control group or else the machine; and how to use little of it."""
 
 from __future__ import annotations
 
