@@ -53,7 +53,8 @@ def give_back_freed_memory() -> None:
 
 
 def share_arenas() -> None:
-    """Hold glibc to ARENAS; before there are threads. A MALLOC_ARENA_MAX of the user's own counts instead."""
+    """Hold glibc to ARENAS; before there are threads. What the user's own environment says of it counts instead."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt and "MALLOC_ARENA_MAX" not in os.environ:
+    own = "MALLOC_ARENA_MAX" in os.environ or "malloc.arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if mallopt and not own:
         mallopt(M_ARENA_MAX, ARENAS)

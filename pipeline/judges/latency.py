@@ -231,7 +231,7 @@ def _shared(new: Array, live: Array, percent: int) -> float:
     sides = [_shares(times >= _percentile(times, percent), len(times) // batches)[:batches] for times in (new, live)]
     if not all(shares.std() for shares in sides):
         return 0.0
-    measured = min(float(np.corrcoef(sides)[0, 1]), MAX_SHARED)
+    measured = min(max(0.0, float(np.corrcoef(sides)[0, 1])), MAX_SHARED)
     return max(0.0, math.tanh(math.atanh(measured) - 2 / math.sqrt(batches - 3)))
 
 

@@ -106,6 +106,13 @@ def test_what_slows_both_at_the_same_moments_hides_no_slow_release(count, caught
     assert refusals_in_the_same_moments(0, count) == 0
 
 
+def test_sides_that_are_slow_in_turn_share_no_moments():
+    """Where one is slow whenever the other is not, nothing is believed of either."""
+    slow = (np.arange(100) // 10) % 2
+
+    assert judge_against_live(5.0 + 50 * slow, 55.0 - 50 * slow, max_ratio=1.5).verdict is Verdict.PASS
+
+
 def test_sides_of_unequal_length_are_compared_by_their_moments():
     """What failed on one side has no time; its other answers still stand beside those of the same moments."""
     new, live = in_the_same_moments(np.random.default_rng(0), 600)
