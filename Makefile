@@ -21,7 +21,7 @@ test: $(VENV)/dev.ready  ## unit and contract tests and the short stories, under
 	$(BIN)/python -m pytest -m "not long" $(WORKERS)
 
 # Of these most compute all the while: a fourth worker makes each take longer.
-stories: $(VENV)/dev.ready  ## every end-to-end story, about half an hour
+stories: $(VENV)/dev.ready  ## every end-to-end story, under 30 minutes
 	$(BIN)/python -m pytest -m "story or long" --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations 25
 
 bench: $(VENV)/bench.ready  ## measure the model server against ONNX Runtime itself and other servers, about 20 minutes
