@@ -106,6 +106,9 @@ def _labels(path: Path, rows: list[tuple[int, list[str]]], at: int) -> Array:
     if "" in labels:
         line = rows[labels.index("")][0]
         raise ConfigError(f"{path}, line {line}: the label is empty.", "label that row, or remove it")
+    for (line, _), label in zip(rows, labels, strict=True):
+        if _is_number(label) and not math.isfinite(float(label)):
+            raise ConfigError(f"{path}, line {line}: the label is `{label}`.", "label that row, or remove it")
     if all(label.lstrip("+-").isdigit() for label in labels):
         return np.array([int(label) for label in labels])
     return np.array([float(label) for label in labels] if all(map(_is_number, labels)) else labels)

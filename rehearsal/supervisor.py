@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rehearsal.composition import Part
 
 log = logging.getLogger(__name__)
+LOOK_S = 1.0
 STOP_S = 20.0
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -60,6 +62,7 @@ class Supervisor:
     def __init__(self, settings: Settings, reserved: dict[int, socket.socket], assumed: Sequence[str]) -> None:
         self._settings, self._reserved, self._assumed = settings, reserved, assumed
         self._started: list[Part] = []
+        self._inode = settings.state_dir.stat().st_ino
 
     async def serve(self) -> None:
         """Be up until one of the ending signals comes, then take everything down."""
@@ -78,12 +81,27 @@ class Supervisor:
                 await part.start()
                 self._started.append(part)
             self._announce(context)
-            await ending.wait()
+            await self._until_asked_or_lost(ending)
             log.info("going down")
         finally:
-            state.forget(self._settings.state_dir)
+            if self._has_its_directory():  # else another rehearsal may have it
+                state.forget(self._settings.state_dir)
             await self._stop()
             await asyncio.to_thread(composition.api.stop)
+
+    async def _until_asked_or_lost(self, ending: asyncio.Event) -> None:
+        """Without its directory nobody could find this process again to end it."""
+        while self._has_its_directory():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), LOOK_S)
+                return
+        log.error("%s was removed", self._settings.state_dir)
+
+    def _has_its_directory(self) -> bool:
+        try:
+            return self._settings.state_dir.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     def _announce(self, context: Context) -> None:
         settings = self._settings

@@ -62,13 +62,16 @@ def run_task_request(
     }
 
 
-def register_once(aws: Aws, request: dict[str, Any]) -> dict[str, Any]:
-    """The family's latest revision when it says exactly the same, else a new one.
+def register_once(aws: Aws, request: dict[str, Any], *, earlier_arn: str = "") -> dict[str, Any]:
+    """The revision `earlier_arn`, or the family's latest, when it says exactly the same; else a new one.
 
     ECS has no idempotency token here, and each retry would make another revision.
     """
-    latest = describe_task_definition(aws, request["family"])
-    return latest if latest and contains(latest, request) else register_task_definition(aws, request)
+    for name in filter(None, (earlier_arn, request["family"])):
+        found = describe_task_definition(aws, name)
+        if found and found["status"] == "ACTIVE" and contains(found, request):
+            return found
+    return register_task_definition(aws, request)
 
 
 def contains(found: object, wanted: object) -> bool:

@@ -152,7 +152,9 @@ def lock_release(run: Run, dry_run: bool, yes: bool) -> None:
         return
     confirm(run, "Free the lock", yes)
     by = f"{who()} (`onnxship lock release`)"
-    run.show(free_lock(run.aws, lock_place(run.config, run.aws, run.service), by=by))
+    taken = free_lock(run.aws, lock_place(run.config, run.aws, run.service), by=by)
+    run.progress("the lock is free now; it was taken from:" if taken.held else "the lock was free already")
+    run.show(taken)
 
 
 @click.command()

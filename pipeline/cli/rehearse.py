@@ -113,7 +113,11 @@ def down(config_path: Path, env: str | None, output: str) -> None:
     )
     if ended.returncode:
         raise StateUnknown(f"The local AWS of {state_dir} did not end.", f"read {state_dir / 'rehearsal.log'}")
-    click.echo(json.dumps({"ended": True}) if output == "json" else "The local AWS has ended; no task of it is left.")
+    click.echo(
+        json.dumps({"ended": True})
+        if output == "json"
+        else "No local AWS of this project runs, and no task of it is left."
+    )
     if os.environ.get("AWS_ACCESS_KEY_ID") == "rehearsal":
         click.echo('This shell still points at it; to leave: eval "$(onnxship rehearse env --unset)"', err=True)
 

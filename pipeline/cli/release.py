@@ -116,6 +116,7 @@ class Release:
             built=self.result("build", Built),
             published=self.result("publish", Published),
             outputs=outputs(self.run.aws, self.run.config.stack_name("runtime", self.run.service)),
+            earlier_arn=self.draft.content.get("task_definition_arn", ""),
         )
         self.draft.note("register", asdict(registered), task_definition_arn=registered.arn)
         return registered

@@ -76,6 +76,11 @@ def load(path: Path, env: str | None = None, overlay: Path | None = None) -> Con
 
 def _overlay_from_environment() -> Path | None:
     named = os.environ.get("ONNXSHIP_OVERLAY")
+    if named and not Path(named).exists():
+        raise UsageError(
+            f"There is no {named}, which ONNXSHIP_OVERLAY names: this shell points at a local AWS that is gone.",
+            'leave it with `eval "$(onnxship rehearse env --unset)"`',
+        )
     return Path(named) if named else None
 
 

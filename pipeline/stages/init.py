@@ -142,6 +142,11 @@ def _doubt(quality: Quality, labels: np.ndarray) -> str:
     commonest, share = " ".join(str(found[counts.argmax()]).split()), counts.max() / len(labels)
     if len(found) == 1:
         return f"every row has the label `{commonest}`: a model that always says it passes"
+    if quality.value == 0:
+        return (
+            f"the model gets none of the labels right, which are such as `{commonest}`: are they written as the model "
+            "says them?"
+        )
     if quality.value > share:
         return ""
     return (

@@ -25,16 +25,19 @@ DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 def register(
     config: Config, aws: Aws, *, service: str, release_id: str, built: Built, published: Published,
-    outputs: Mapping[str, str],
+    outputs: Mapping[str, str], earlier_arn: str = "",
 ) -> TaskDefinition:  # fmt: skip
-    """A revision for this release: a new one, or the family's latest when it says exactly the same."""
+    """A revision for this release: a new one, or one that says exactly the same, the family's latest or `earlier_arn`.
+
+    That is what an earlier run of this release registered: its deployment may run, and is known by it.
+    """
     asks_for_keys = config.services[service].api_keys_secret_arn
     gate_key = secret_value(aws, outputs["GateSecretArn"]) if asks_for_keys else ""
     request = task_definition_request(
         config, service=service, release_id=release_id, built=built, published=published, outputs=outputs,
         gate_key=gate_key,
     )  # fmt: skip
-    registered = register_once(aws, request)
+    registered = register_once(aws, request, earlier_arn=earlier_arn)
     return TaskDefinition(registered["taskDefinitionArn"], registered["family"], registered["revision"])
 
 

@@ -86,7 +86,7 @@ class Account:
 
     def _register_task_definition(self, **request: Any) -> dict[str, Any]:
         arn = f"{request['family']}:{len(self.definitions) + 1}"
-        self.definitions.append({**request, "taskDefinitionArn": arn})
+        self.definitions.append({**request, "taskDefinitionArn": arn, "status": "ACTIVE"})
         return {"taskDefinition": self.definitions[-1]}
 
     def _describe_network_interfaces(self, Filters: list[dict[str, Any]]) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def test_a_broken_npz_is_refused(tmp_path: Path) -> None:
         (["f1,f2,kind", "1,NA,3"], "line 2: column `f2` holds `NA`"),
         (["f1,f2,kind", "1,1e400,3"], "line 2: column `f2` holds `1e400`, not a finite number"),
         (["f1,f2,kind", "1,2,"], "line 2: the label is empty"),
+        (["f1,f2,kind", "1,2,3", "1,2,nan"], "line 3: the label is `nan`"),
         ([""], "is empty"),
     ],
 )
@@ -203,6 +204,17 @@ def test_a_model_no_better_than_the_commonest_label_is_doubted(tmp_path: Path, a
     assert ([f"Warning: {doubt}"] if told else []) == lines
     assert told == (doubt in (tmp_path / "onnxship.yaml").read_text())
     config.load(tmp_path / "onnxship.yaml")
+
+
+def test_a_model_that_says_none_of_the_labels_is_doubted_for_how_they_are_written(tmp_path: Path) -> None:
+    """Classes counted from 1 for a model that counts from 0 look like this."""
+    lines: list[str] = []
+    np.savez(tmp_path / "d.npz", X=np.ones((40, 2)), expected=[1, 2] * 20)
+
+    none = Quality("accuracy", 0.0, 0.0, 40)
+    written(tmp_path, ONE_INPUT, data=tmp_path / "d.npz", measure=lambda _: none, on_progress=lines.append)
+
+    assert [True] == [line.endswith("are they written as the model says them?") for line in lines]
 
 
 def test_rows_of_one_label_are_doubted(tmp_path: Path) -> None:

@@ -120,15 +120,24 @@ def test_gates_have_a_key_where_keys_are_asked_for(config, aws):
     assert "GATE_KEY_SHA256" not in environment(config)
 
 
+def registered(config, aws, release_id, **more):
+    return register(
+        config, aws, service="tiny", release_id=release_id, built=BUILT, published=PUBLISHED, outputs=OUTPUTS, **more
+    )  # fmt: skip
+
+
+def test_a_release_that_is_taken_up_keeps_its_revision_though_others_came_after(config, aws):
+    """Its deployment is known by that revision; one that says something else is not taken for it."""
+    first, other = registered(config, aws, "v1"), registered(config, aws, "v2")
+
+    assert registered(config, aws, "v1", earlier_arn=first.arn) == first
+    assert registered(config, aws, "v3", earlier_arn=other.arn).revision == 3
+
+
 def test_the_same_release_is_registered_once_and_another_one_anew(config, aws):
     """A second run of the same release finds its revision; another release id makes the next one."""
 
-    def run(release_id):
-        return register(
-            config, aws, service="tiny", release_id=release_id, built=BUILT, published=PUBLISHED, outputs=OUTPUTS
-        )  # fmt: skip
-
-    first, again, other = run("v1"), run("v1"), run("v2")
+    first, again, other = (registered(config, aws, name) for name in ("v1", "v1", "v2"))
 
     assert (first.family, first.revision) == ("demo-test-tiny", 1)
     assert again == first

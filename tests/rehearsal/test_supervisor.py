@@ -195,6 +195,22 @@ def test_two_rehearsals_live_side_by_side(
     assert clients[1].describe_repositories()["repositories"] == []
 
 
+def test_one_whose_directory_is_removed_ends_by_itself(
+    tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace
+) -> None:
+    """Nobody could find it any more; the one that has the directory's name meanwhile is left alone."""
+    lost = start(tmp_path / "rehearsal")
+    supervised.await_up(lost, tmp_path / "rehearsal")
+    (tmp_path / "rehearsal").rename(tmp_path / "removed")
+    (tmp_path / "rehearsal").mkdir()
+
+    second = start(tmp_path / "rehearsal")
+    up = supervised.await_up(second, tmp_path / "rehearsal")
+
+    assert 0 == lost.wait(30)
+    assert json.loads(command("status", "--state-dir", str(tmp_path / "rehearsal")).stdout) == up
+
+
 @pytest.mark.parametrize("cleaner", ["up", "down"])
 def test_what_a_dead_rehearsal_left_is_cleaned_up(
     tmp_path: Path, start: Callable[..., Any], supervised: SimpleNamespace, cleaner: str
