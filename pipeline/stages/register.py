@@ -29,7 +29,7 @@ def register(
 ) -> TaskDefinition:  # fmt: skip
     """A revision for this release: a new one, or one that says exactly the same, the family's latest or `earlier_arn`.
 
-    That is what an earlier run of this release registered: its deployment may run, and is known by it.
+    `earlier_arn` was registered by an earlier run of this release; a deployment that runs is known by it.
     """
     asks_for_keys = config.services[service].api_keys_secret_arn
     gate_key = secret_value(aws, outputs["GateSecretArn"]) if asks_for_keys else ""

@@ -209,6 +209,16 @@ def test_an_overlay_is_merged_over_every_service(file: Path, tmp_path: Path, mon
     assert (18080, "layers") == (loaded.edge.listens_on, loaded.services["digits"].image.builder)
 
 
+def test_an_overlay_that_is_gone_is_told_with_the_way_out(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell points at a local AWS whose files were removed; no other configuration would mend that."""
+    monkeypatch.setenv("ONNXSHIP_OVERLAY", "/nonexistent/overlay.yaml")
+
+    with pytest.raises(UsageError, match="which ONNXSHIP_OVERLAY names") as caught:
+        config.load(file, "staging")
+
+    assert "onnxship rehearse env --unset" in caught.value.remedy
+
+
 def test_two_services_may_not_take_the_same_paths(file: Path) -> None:
     """Behind one load balancer each service needs paths and a priority of its own."""
     file.write_text(file.read_text() + "  letters: {model: {path: l.onnx, golden: g.npz}}\n")

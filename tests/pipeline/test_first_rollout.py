@@ -6,7 +6,8 @@ from pipeline.config import Rollout
 from pipeline.errors import GateRefused, RolledBack
 from pipeline.results import GateResult, Verdict
 from pipeline.stages.rollout import FirstRollout
-from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating, CreatingRolling
+from tests.pipeline.ecs_rolling_world import CreatingRolling
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, Creating
 
 
 @pytest.fixture

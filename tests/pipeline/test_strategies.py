@@ -10,7 +10,8 @@ from pipeline.errors import AwsError, GateRefused, RolledBack, StateUnknown
 from pipeline.results import Verdict
 from pipeline.stages.rollout import rollout
 from pipeline.waiting import FakeClock
-from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, Rolling, Stepping, World, failed_task
+from tests.pipeline.ecs_rolling_world import Rolling
+from tests.pipeline.ecs_world import NEW, NEW_DIGEST, OLD, Stepping, World, failed_task
 from tests.pipeline.rollouts import Gates, config, failed
 
 assert config  # the fixture
